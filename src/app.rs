@@ -1,0 +1,336 @@
+//! The wiring: from settings to a running service, and its end.
+//!
+//! [`App::start`] takes the store's lock, binds, opens the store, and only
+//! then accepts. [`App::stop`] goes the other way: handlers drain while
+//! callbacks are still accepted and stored, then the listener closes, then the
+//! store.
+
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use listenfd::ListenFd;
+use rustix::io::{FdFlags, fcntl_setfd};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing_appender::non_blocking::ErrorCounter;
+
+use crate::clock::Clock;
+use crate::dispatch::retention::{self, Retention};
+use crate::dispatch::{DispatchMetrics, Dispatcher, LaneConfig};
+use crate::handler::log::{LineFormat, Outputs};
+use crate::handler::{self, BuildContext, BuildError, Handler};
+use crate::ingest::{Ingest, IngestMetrics};
+use crate::server::{self, Admin, Callback, ConnectionLimits, Readiness, ServerMetrics, Unready};
+use crate::settings::{self, Settings};
+use crate::signature::SchemeError;
+use crate::store::{self, OpenError, Store, StoreConfig, StoreError, StoreMetrics};
+use crate::telemetry::{self, DroppedLines};
+
+/// Connections that may wait in the kernel's queue while nobody accepts.
+const BACKLOG: u32 = 4096;
+
+/// How often the gauges of the backlog are read.
+const GAUGES: Duration = Duration::from_secs(2);
+
+/// A start that was refused. All but the last are exit code 64.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be bound.
+    #[error(
+        "{key}: cannot listen on {address}: {source}; is another process there already, or is the port below 1024?"
+    )]
+    Bind {
+        /// The key of the address.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// An inherited socket cannot be used.
+    #[error("an inherited socket cannot be used: {0}; pass TCP listeners, the public one first")]
+    Inherited(std::io::Error),
+    /// The admin listener would be open to others without a token.
+    #[error("{0}")]
+    Exposed(settings::Problem),
+    /// The store cannot be used as it is.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// A handler cannot be built.
+    #[error(transparent)]
+    Handler(#[from] BuildError),
+    /// A source's scheme cannot be built.
+    #[error(transparent)]
+    Scheme(#[from] SchemeError),
+    /// The store opened and failed at once.
+    #[error(transparent)]
+    Broken(#[from] StoreError),
+}
+
+/// What a start needs beside the settings.
+#[derive(Debug)]
+pub struct Environment {
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// The shape of the `log` handler's lines.
+    pub line_format: LineFormat,
+    /// Counts dropped lines of the service's own log.
+    pub dropped: Option<ErrorCounter>,
+}
+
+/// A running service.
+pub struct App {
+    /// Where callbacks arrive.
+    pub ingest_address: SocketAddr,
+    /// Where administration listens.
+    pub admin_address: SocketAddr,
+    readiness: Arc<Readiness>,
+    dispatcher: Arc<Dispatcher>,
+    store: Arc<dyn Store>,
+    shutdown_delay: Duration,
+    close_public: CancellationToken,
+    close_admin: CancellationToken,
+    upkeep: CancellationToken,
+    public: JoinHandle<()>,
+    admin: JoinHandle<()>,
+}
+
+/// The series of all components.
+struct Metrics {
+    server: ServerMetrics,
+    ingest: IngestMetrics,
+    dispatch: DispatchMetrics,
+    store: StoreMetrics,
+    dropped: DroppedLines,
+}
+
+impl App {
+    /// Starts the service.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing was accepted then.
+    pub async fn start(settings: &Settings, environment: Environment) -> Result<Self, StartError> {
+        let lock = store::lock(&settings.store.path)?;
+        let (public, admin) = listeners(settings)?;
+        let address = |listener: &TcpListener| listener.local_addr().map_err(StartError::Inherited);
+        let (ingest_address, admin_address) = (address(&public)?, address(&admin)?);
+        settings::check_admin_exposure(&settings.admin, admin_address)
+            .map_err(StartError::Exposed)?;
+
+        let metrics = Metrics {
+            server: ServerMetrics::new(),
+            ingest: IngestMetrics::default(),
+            dispatch: DispatchMetrics::new(settings.handlers.iter().map(|lane| &lane.name)),
+            store: StoreMetrics::default(),
+            dropped: DroppedLines::default(),
+        };
+        let readiness = Arc::new(Readiness::new());
+        let close_admin = CancellationToken::new();
+        let endpoint = Admin::new(
+            &settings.admin,
+            Arc::clone(&readiness),
+            Arc::new(metrics.registry()),
+        );
+        let admin = tokio::spawn(server::run(
+            admin,
+            endpoint,
+            Admin::LIMITS,
+            close_admin.clone(),
+        ));
+
+        let handlers = handlers(settings, &environment)?;
+        let store = store::open(
+            StoreConfig {
+                path: settings.store.path.clone(),
+                dedup_window: settings.store.dedup_window,
+                dedup_entries_max: settings.store.dedup_entries_max,
+                clock: Arc::clone(&environment.clock),
+                metrics: metrics.store.clone(),
+            },
+            lock,
+        )?;
+        let dispatcher = Dispatcher::start(
+            &settings.dispatch,
+            handlers,
+            Arc::clone(&store),
+            Arc::clone(&environment.clock),
+            metrics.dispatch.clone(),
+        )
+        .await?;
+        let ingest = Ingest::new(
+            &settings.sources,
+            Arc::clone(&store),
+            Arc::clone(&dispatcher),
+            Arc::clone(&environment.clock),
+            metrics.ingest.clone(),
+        )?;
+
+        let close_public = CancellationToken::new();
+        let callback = Callback::new(
+            &settings.server,
+            Arc::new(ingest),
+            Arc::clone(&readiness),
+            &metrics.server,
+            close_public.clone(),
+        );
+        readiness.store_opened(Arc::clone(&store));
+        readiness.clear(Unready::Starting);
+        let public = tokio::spawn(server::run(
+            public,
+            callback,
+            ConnectionLimits::from(&settings.server),
+            close_public.clone(),
+        ));
+        let upkeep = CancellationToken::new();
+        start_upkeep(settings, &environment, &store, metrics, &upkeep);
+        Ok(Self {
+            ingest_address,
+            admin_address,
+            readiness,
+            dispatcher,
+            store,
+            shutdown_delay: settings.server.shutdown_delay,
+            close_public,
+            close_admin,
+            upkeep,
+            public,
+            admin,
+        })
+    }
+
+    /// Resolves when the public listener ended by itself, which it never should.
+    pub async fn ended(&mut self) {
+        // A panic of the task was logged by the panic hook.
+        let _ = (&mut self.public).await;
+        self.readiness.set(Unready::ListenerDown);
+    }
+
+    /// SIGHUP: handlers reopen their files.
+    pub fn reopen(&self) {
+        self.dispatcher.reopen();
+    }
+
+    /// Ends the service: nothing that was acknowledged is lost, and callbacks
+    /// are accepted until the handlers have drained.
+    pub async fn stop(self) {
+        self.readiness.set(Unready::Stopping);
+        tokio::join!(
+            self.dispatcher.drain(),
+            tokio::time::sleep(self.shutdown_delay)
+        );
+        self.upkeep.cancel();
+        self.close_public.cancel();
+        if !self.public.is_finished() {
+            let _ = self.public.await;
+        }
+        self.store.close().await;
+        self.close_admin.cancel();
+        let _ = self.admin.await;
+    }
+}
+
+impl Metrics {
+    fn registry(&self) -> prometheus_client::registry::Registry {
+        let mut registry = telemetry::registry();
+        self.server.register(&mut registry);
+        self.ingest.register(&mut registry);
+        self.dispatch.register(&mut registry);
+        self.store.register(&mut registry);
+        self.dropped.register(&mut registry);
+        registry
+    }
+}
+
+/// The inherited sockets, or new ones on the configured addresses.
+fn listeners(settings: &Settings) -> Result<(TcpListener, TcpListener), StartError> {
+    let mut inherited = ListenFd::from_env();
+    let mut take = |index, key, address| -> Result<TcpListener, StartError> {
+        match inherited.take_tcp_listener(index) {
+            Ok(Some(listener)) => adopt(listener).map_err(StartError::Inherited),
+            Ok(None) => bind(address).map_err(|source| StartError::Bind {
+                key,
+                address,
+                source,
+            }),
+            Err(error) => Err(StartError::Inherited(error)),
+        }
+    };
+    Ok((
+        take(0, "server.listen", settings.server.listen)?,
+        take(1, "admin.listen", settings.admin.listen)?,
+    ))
+}
+
+/// Inherited descriptors are not close-on-exec: without it every command would
+/// hold the port.
+fn adopt(listener: std::net::TcpListener) -> std::io::Result<TcpListener> {
+    fcntl_setfd(listener.as_fd(), FdFlags::CLOEXEC)?;
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A restart must not wait for connections of the last run to time out.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+type Lanes = Vec<(LaneConfig, Arc<dyn Handler>)>;
+
+fn handlers(settings: &Settings, environment: &Environment) -> Result<Lanes, BuildError> {
+    let outputs = Outputs::default();
+    settings
+        .handlers
+        .iter()
+        .map(|lane| {
+            let context = BuildContext {
+                name: lane.name.clone(),
+                timeout: lane.timeout,
+                line_format: environment.line_format,
+                outputs: &outputs,
+                clock: Arc::clone(&environment.clock),
+            };
+            Ok((lane.clone(), handler::build(&lane.handler, &context)?))
+        })
+        .collect()
+}
+
+/// Retention, and the gauges that are read now and then.
+fn start_upkeep(
+    settings: &Settings,
+    environment: &Environment,
+    store: &Arc<dyn Store>,
+    metrics: Metrics,
+    stop: &CancellationToken,
+) {
+    tokio::spawn(retention::run(
+        Retention {
+            finished: settings.store.retention,
+            dead: settings.store.retention_dead,
+        },
+        Arc::clone(store),
+        Arc::clone(&environment.clock),
+        stop.clone(),
+    ));
+    let (store, clock) = (Arc::clone(store), Arc::clone(&environment.clock));
+    let (dropped, stop) = (environment.dropped.clone(), stop.clone());
+    tokio::spawn(async move {
+        while !stop.is_cancelled() {
+            if let Ok(backlog) = store.backlog().await {
+                metrics.dispatch.set_backlog(&backlog, clock.now());
+            }
+            if let Some(dropped) = &dropped {
+                metrics.dropped.set(dropped.dropped_lines());
+            }
+            let _ = tokio::time::timeout(GAUGES, stop.cancelled()).await;
+        }
+    });
+}

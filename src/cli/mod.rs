@@ -1,0 +1,97 @@
+//! The commands, one file each.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+
+use crate::clock::SystemClock;
+use crate::settings;
+use crate::telemetry::LogFormat;
+
+pub mod check;
+pub mod demo;
+pub mod health;
+pub mod send;
+pub mod serve;
+pub mod sign;
+pub mod usage;
+
+use usage::UsageError;
+
+/// Receives the callback events of Alibaba Cloud IMS, has each on disk before
+/// it answers, and hands it on for certain
+#[derive(Debug, Parser)]
+#[command(name = "ims-receiver", version, max_term_width = 100)]
+pub struct Cli {
+    /// The configuration file [default: $IMS_RECEIVER_CONFIG,
+    /// ./config/receiver.toml, /etc/ims-receiver/receiver.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The shape of log lines
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT"
+    )]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service
+    Serve,
+    Demo(demo::DemoArgs),
+    /// Load the configuration, list every problem, and show what it means
+    Check,
+    Sign(sign::SignArgs),
+    Send(send::SendArgs),
+    Health(health::HealthArgs),
+}
+
+impl Cli {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// [`UsageError`] is exit code 64; everything else 1.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let config = self.config.as_deref();
+        let clock = Arc::new(SystemClock);
+        match self.command {
+            Command::Serve => serve::run(config, self.log_format),
+            Command::Demo(args) => args.run(self.log_format),
+            Command::Check => Ok(check::run(config)),
+            Command::Sign(args) => args.run(&SystemClock, &mut std::io::stdout().lock()),
+            Command::Send(args) => small_runtime()?.block_on(args.run(clock)),
+            Command::Health(args) => {
+                let loaded = settings::load(config, settings::process_environment())
+                    .map_err(|error| UsageError(error.to_string()))?;
+                small_runtime()?.block_on(args.run(loaded.settings.admin.listen))
+            }
+        }
+    }
+}
+
+fn small_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,192 @@
+//! What dispatch counts and measures, per handler.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::delivery::Verdict;
+use crate::request::HandlerName;
+use crate::store::Backlog;
+
+type HandlerLabel = [(&'static str, String); 1];
+type ResultLabels = [(&'static str, String); 2];
+
+/// The series of all configured handlers, resolved once.
+#[derive(Debug, Clone)]
+pub struct DispatchMetrics {
+    handlers: Arc<BTreeMap<HandlerName, HandlerMetrics>>,
+    deliveries: Family<ResultLabels, Counter>,
+    seconds: Family<HandlerLabel, Histogram, fn() -> Histogram>,
+    pending: Family<HandlerLabel, Gauge>,
+    oldest: Family<HandlerLabel, Gauge>,
+    dead: Family<HandlerLabel, Gauge>,
+}
+
+/// The series of one handler.
+#[derive(Debug)]
+pub struct HandlerMetrics {
+    /// How long attempts took.
+    pub seconds: Histogram,
+    /// Lets a few failures a second into the log.
+    pub log: LogLimit,
+    succeeded: Counter,
+    retried: Counter,
+    dead: Counter,
+    stopped: Counter,
+    pending_deliveries: Gauge,
+    oldest_pending_seconds: Gauge,
+    dead_deliveries: Gauge,
+}
+
+impl HandlerMetrics {
+    /// Counts what an attempt led to.
+    pub fn count(&self, verdict: Verdict) {
+        match verdict {
+            Verdict::Succeeded => self.succeeded.inc(),
+            Verdict::RetryAt(_) => self.retried.inc(),
+            Verdict::Dead => self.dead.inc(),
+            Verdict::Stopped | Verdict::Returned => self.stopped.inc(),
+        };
+    }
+}
+
+fn attempt_histogram() -> Histogram {
+    Histogram::new([
+        0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+        300.0,
+    ])
+}
+
+impl DispatchMetrics {
+    /// The series of these handlers; no other ever gets one.
+    pub fn new<'a>(names: impl Iterator<Item = &'a HandlerName>) -> Self {
+        let mut metrics = Self {
+            handlers: Arc::default(),
+            deliveries: Family::default(),
+            seconds: Family::new_with_constructor(attempt_histogram),
+            pending: Family::default(),
+            oldest: Family::default(),
+            dead: Family::default(),
+        };
+        let handlers = names
+            .map(|name| (name.clone(), metrics.resolve(name)))
+            .collect();
+        metrics.handlers = Arc::new(handlers);
+        metrics
+    }
+
+    fn resolve(&self, name: &HandlerName) -> HandlerMetrics {
+        let handler = || [("handler", name.to_string())];
+        let result = |result: &str| {
+            self.deliveries
+                .get_or_create(&[("handler", name.to_string()), ("result", result.into())])
+                .clone()
+        };
+        HandlerMetrics {
+            seconds: self.seconds.get_or_create(&handler()).clone(),
+            log: LogLimit::default(),
+            succeeded: result("succeeded"),
+            retried: result("failed"),
+            dead: result("dead"),
+            stopped: result("stopped"),
+            pending_deliveries: self.pending.get_or_create(&handler()).clone(),
+            oldest_pending_seconds: self.oldest.get_or_create(&handler()).clone(),
+            dead_deliveries: self.dead.get_or_create(&handler()).clone(),
+        }
+    }
+
+    /// The series of a configured handler.
+    pub fn of(&self, name: &HandlerName) -> &HandlerMetrics {
+        self.handlers
+            .get(name)
+            .expect("every lane's name was given to `new`")
+    }
+
+    /// Sets the gauges of the backlog.
+    pub fn set_backlog(&self, backlog: &BTreeMap<HandlerName, Backlog>, now: Timestamp) {
+        for (name, handler) in self.handlers.iter() {
+            let waiting = backlog.get(name).copied().unwrap_or_default();
+            let age = waiting
+                .oldest
+                .map_or(0, |oldest| now.duration_since(oldest).as_secs().max(0));
+            handler
+                .pending_deliveries
+                .set(waiting.unfinished.cast_signed());
+            handler.dead_deliveries.set(waiting.dead.cast_signed());
+            handler.oldest_pending_seconds.set(age);
+        }
+    }
+
+    /// Makes the series known to `registry`.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "deliveries",
+            "Attempts that ended, by result: succeeded, failed (tried again), dead, stopped",
+            self.deliveries.clone(),
+        );
+        registry.register(
+            "delivery_seconds",
+            "How long attempts took",
+            self.seconds.clone(),
+        );
+        registry.register(
+            "pending_deliveries",
+            "Unfinished deliveries, those at work included",
+            self.pending.clone(),
+        );
+        registry.register(
+            "oldest_pending_seconds",
+            "Age of the oldest event with an unfinished delivery",
+            self.oldest.clone(),
+        );
+        registry.register(
+            "dead_deliveries",
+            "Deliveries that were given up and not redelivered",
+            self.dead.clone(),
+        );
+    }
+}
+
+/// Lets a few lines a second through and counts the others, so that a dead
+/// destination does not bury everything else in the log.
+#[derive(Debug, Default)]
+pub struct LogLimit(Mutex<LimitState>);
+
+#[derive(Debug, Default)]
+struct LimitState {
+    second: Option<Instant>,
+    admitted: u32,
+    suppressed: u64,
+}
+
+impl LogLimit {
+    /// Lines per second.
+    const PER_SECOND: u32 = 10;
+
+    /// Whether a line may be written now, and how many were not since the last.
+    pub fn admit(&self) -> Option<u64> {
+        let mut state = self.0.lock().expect("plain arithmetic cannot panic");
+        let now = Instant::now();
+        if state
+            .second
+            .is_none_or(|second| now.duration_since(second) >= Duration::from_secs(1))
+        {
+            state.second = Some(now);
+            state.admitted = 0;
+        }
+        if state.admitted < Self::PER_SECOND {
+            state.admitted += 1;
+            return Some(std::mem::take(&mut state.suppressed));
+        }
+        state.suppressed += 1;
+        None
+    }
+}

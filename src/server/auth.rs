@@ -1,0 +1,219 @@
+//! Who may use the admin listener.
+
+use axum::http::header::{AUTHORIZATION, HOST};
+use axum::http::{HeaderMap, Uri};
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use std::fmt;
+use std::net::IpAddr;
+use subtle::{Choice, ConstantTimeEq};
+
+use super::AdminConfig;
+
+/// The rule of one admin listener.
+#[derive(Debug, Clone)]
+pub(super) struct Access {
+    token: Option<TokenHash>,
+    metrics_token: Option<TokenHash>,
+}
+
+/// Why a request is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Denied {
+    /// No token, or not the right one.
+    #[error("the token is missing or wrong")]
+    Token,
+    /// Without a token only this machine is served, and the request names
+    /// another one: a page in somebody's browser may be behind it.
+    #[error("the host is not local")]
+    ForeignHost,
+}
+
+impl Access {
+    pub(super) fn new(config: &AdminConfig) -> Self {
+        Self {
+            token: config.token.as_ref().map(TokenHash::of_secret),
+            metrics_token: config.metrics_token.as_ref().map(TokenHash::of_secret),
+        }
+    }
+
+    /// Judges a request for `uri`.
+    pub(super) fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Denied> {
+        let sent = bearer(headers).map(TokenHash::of);
+        let opens = |token: &Option<TokenHash>| match (token, &sent) {
+            (Some(token), Some(sent)) => token.equals(sent),
+            _ => Choice::from(0),
+        };
+        let metrics = Choice::from(u8::from(uri.path() == "/metrics"));
+        let open = opens(&self.token) | (opens(&self.metrics_token) & metrics);
+        if bool::from(open) {
+            Ok(())
+        } else if self.token.is_some() {
+            Err(Denied::Token)
+        } else if host(uri, headers).is_some_and(is_local) {
+            Ok(())
+        } else {
+            Err(Denied::ForeignHost)
+        }
+    }
+}
+
+/// The token of the one `Authorization: Bearer …` field.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut fields = headers.get_all(AUTHORIZATION).iter();
+    let (Some(field), None) = (fields.next(), fields.next()) else {
+        return None;
+    };
+    let (scheme, token) = field.to_str().ok()?.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+/// The one host that the request names.
+fn host<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> Option<&'r str> {
+    let mut fields = headers.get_all(HOST).iter();
+    match (uri.authority(), fields.next(), fields.next()) {
+        (Some(authority), _, None) => Some(authority.as_str()),
+        (None, Some(field), None) => field.to_str().ok(),
+        _ => None,
+    }
+}
+
+/// Whether `host`, with or without a port, means this machine.
+fn is_local(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((ipv6, port)) if is_port(port) => ipv6,
+            _ => return false,
+        },
+        None => match host.split_once(':') {
+            Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+            Some(_) => return false,
+            None => host,
+        },
+    };
+    name.eq_ignore_ascii_case("localhost")
+        || name
+            .parse::<IpAddr>()
+            .is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
+fn is_port(text: &str) -> bool {
+    text.is_empty()
+        || text
+            .strip_prefix(':')
+            .is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// A token's hash. Hashes are compared in constant time and tell nothing about
+/// the token's length.
+#[derive(Clone)]
+struct TokenHash([u8; 32]);
+
+impl TokenHash {
+    fn of(token: &str) -> Self {
+        Self(Sha256::digest(token.as_bytes()).into())
+    }
+
+    fn of_secret(token: &SecretString) -> Self {
+        Self::of(token.expose_secret())
+    }
+
+    fn equals(&self, other: &Self) -> Choice {
+        self.0.ct_eq(&other.0)
+    }
+}
+
+impl fmt::Debug for TokenHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenHash")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn access(token: Option<&str>, metrics_token: Option<&str>) -> Access {
+        Access::new(&AdminConfig {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            token: token.map(SecretString::from),
+            metrics_token: metrics_token.map(SecretString::from),
+        })
+    }
+
+    fn check(access: &Access, path: &str, fields: &[(&'static str, &str)]) -> Result<(), Denied> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, value.parse().unwrap());
+        }
+        access.check(&path.parse().unwrap(), &headers)
+    }
+
+    #[test]
+    fn a_token_opens_and_nothing_else_does() {
+        let access = access(Some("s3cret"), Some("scrape"));
+        let good = ("authorization", "Bearer s3cret");
+        assert_eq!(check(&access, "/api/events/x", &[good]), Ok(()));
+        let lower = ("authorization", "bearer s3cret");
+        assert_eq!(check(&access, "/metrics", &[lower]), Ok(()));
+        for fields in [
+            &[][..],
+            &[("host", "localhost")],
+            &[("authorization", "Bearer s3cre")],
+            &[("authorization", "Bearer ")],
+            &[("authorization", "Basic s3cret")],
+            &[("authorization", "s3cret")],
+            &[good, good],
+            &[("authorization", "Bearer scrape")],
+        ] {
+            let denied = check(&access, "/api/events/x", fields);
+            assert_eq!(denied, Err(Denied::Token), "{fields:?}");
+        }
+        let scrape = ("authorization", "Bearer scrape");
+        assert_eq!(check(&access, "/metrics", &[scrape]), Ok(()));
+    }
+
+    #[test]
+    fn without_a_token_the_host_is_local() {
+        let access = access(None, None);
+        for host in [
+            "localhost",
+            "LOCALHOST:9090",
+            "127.0.0.1:9090",
+            "127.9.9.9",
+            "[::1]:9090",
+            "[::1]",
+        ] {
+            let found = check(&access, "/metrics", &[("host", host)]);
+            assert_eq!(found, Ok(()), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "10.0.0.1",
+            "[::2]",
+            "[::1]evil",
+            "localhost:evil",
+            "",
+        ] {
+            let found = check(&access, "/metrics", &[("host", host)]);
+            assert_eq!(found, Err(Denied::ForeignHost), "{host}");
+        }
+        assert_eq!(check(&access, "/metrics", &[]), Err(Denied::ForeignHost));
+        let two = [("host", "localhost"), ("host", "localhost")];
+        assert_eq!(check(&access, "/metrics", &two), Err(Denied::ForeignHost));
+        let http2 = check(&access, "http://localhost:9090/metrics", &[]);
+        assert_eq!(http2, Ok(()));
+        let http2 = check(&access, "http://evil.example/metrics", &[]);
+        assert_eq!(http2, Err(Denied::ForeignHost));
+    }
+
+    #[test]
+    fn no_token_reaches_any_output() {
+        let access = access(Some("s3cret"), Some("scrape"));
+        let debug = format!("{access:?}");
+        assert!(!debug.contains("s3cret") && !debug.contains("scrape"));
+    }
+}

@@ -1,0 +1,426 @@
+//! The callback endpoint: judges a head, reads the body, and answers 200 once
+//! the event is on disk.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::{Body, Incoming};
+use hyper::{Method, Request, Response, StatusCode, Version};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::accept::{CLOSE_ANSWER_MAX, Endpoint};
+use super::body::{self, BodyBudget, BodyError, Share};
+use super::connection::{Connection, Working};
+use super::detached::Detached;
+use super::error::Rejection;
+use super::metrics::SourceMetrics;
+use super::peer::TrustedProxies;
+use super::refusal::{Refusal, RefusalLog};
+use super::throttle::Throttle;
+use super::{Readiness, ServerConfig, ServerMetrics};
+use crate::ingest::{Accepted, Ingest, Source};
+use crate::request::{KeptHead, RequestHead};
+use crate::signature::{BodyCheck, HeadVerdict, Verified, VerifiedRequest};
+use crate::store::Inserted;
+
+/// The largest head, in bytes, that is looked at.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// The most header fields. hyper holds HTTP/1 to the same number itself.
+const HEADERS_MAX: usize = 100;
+/// How long a body that is on its way may still take when the listener closes.
+const CLOSE_BODY_MAX: Duration = Duration::from_millis(100);
+/// Failures of the store that are logged in each [`FAILURE_SPAN`].
+const FAILURE_LINES_MAX: u32 = 10;
+const FAILURE_SPAN: Duration = Duration::from_secs(1);
+
+type Answer = Response<Full<Bytes>>;
+
+/// What the public listener answers.
+#[derive(Debug, Clone)]
+pub struct Callback(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    routes: HashMap<String, Arc<Route>>,
+    no_route: SourceMetrics,
+    health_path: String,
+    readiness: Arc<Readiness>,
+    ingest: Arc<Ingest>,
+    trusted_proxies: TrustedProxies,
+    budget: Arc<BodyBudget>,
+    body_bytes_max: usize,
+    ack_deadline: Duration,
+    refusals: RefusalLog,
+    failures: Throttle,
+    close: CancellationToken,
+}
+
+/// A source's path.
+#[derive(Debug)]
+struct Route {
+    source: Arc<Source>,
+    metrics: SourceMetrics,
+}
+
+impl Callback {
+    /// The endpoint of all of `ingest`'s sources. `close` is the token that
+    /// [`run`](super::run) closes the listener by: requests use it to end in
+    /// time.
+    pub fn new(
+        config: &ServerConfig,
+        ingest: Arc<Ingest>,
+        readiness: Arc<Readiness>,
+        metrics: &ServerMetrics,
+        close: CancellationToken,
+    ) -> Self {
+        let route = |(path, source): (&str, &Arc<Source>)| {
+            let route = Route {
+                source: Arc::clone(source),
+                metrics: metrics.of_source(source.name().as_str()),
+            };
+            (path.to_owned(), Arc::new(route))
+        };
+        Self(Arc::new(Inner {
+            routes: ingest.sources().map(route).collect(),
+            no_route: metrics.of_no_source(),
+            health_path: config.health_path.clone(),
+            readiness,
+            ingest,
+            trusted_proxies: TrustedProxies::new(&config.trusted_proxies),
+            budget: BodyBudget::new(config.body_bytes_in_flight_max),
+            body_bytes_max: config.body_bytes_max,
+            ack_deadline: config.ack_deadline,
+            refusals: RefusalLog::new(),
+            failures: Throttle::new(FAILURE_LINES_MAX, FAILURE_SPAN),
+            close,
+        }))
+    }
+}
+
+impl Endpoint for Callback {
+    type Body = Full<Bytes>;
+    type Answer = Answering;
+
+    fn call(&self, request: Request<Incoming>, connection: &Arc<Connection>) -> Answering {
+        let inner = &self.0;
+        let Some(route) = inner.routes.get(request.uri().path()) else {
+            let answer = inner.answer_no_source(&request, connection);
+            return Answering::Now(Some(answer));
+        };
+        let http2 = request.version() == Version::HTTP_2;
+        match inner.judge(route, &request, connection) {
+            Ok(genuine) => {
+                let work = Arc::clone(inner).work(Arc::clone(route), genuine, request.into_body());
+                Answering::Later(Detached::new(work))
+            }
+            Err(rejection) => {
+                // Whoever was refused for what it is gets no keep-alive.
+                let stranger = Refusal::of(&rejection).is_some();
+                let early = stranger || !request.body().is_end_stream();
+                let answer = rejection.response();
+                route.metrics.count_answer(answer.status());
+                Answering::Now(Some(ended(answer, early && !http2, connection)))
+            }
+        }
+    }
+}
+
+/// An answer on its way. Verified work goes on when it is dropped.
+#[derive(Debug)]
+pub enum Answering {
+    /// Known from the head alone.
+    Now(Option<Answer>),
+    /// Read, stored, answered.
+    Later(Detached<Answer>),
+}
+
+impl Future for Answering {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        match &mut *self {
+            Self::Now(answer) => answer.take().map_or(Poll::Pending, Poll::Ready),
+            Self::Later(work) => Pin::new(work).poll(cx),
+        }
+    }
+}
+
+/// A request whose head was found good.
+struct Genuine {
+    proof: Proof,
+    head: KeptHead,
+    since: Instant,
+    http2: bool,
+    connection: Arc<Connection>,
+    working: Working,
+}
+
+/// What the head proved.
+enum Proof {
+    Head(Verified),
+    Body(BodyCheck),
+}
+
+impl Inner {
+    /// Answers a request for a path that is no source's.
+    fn answer_no_source(
+        &self,
+        request: &Request<Incoming>,
+        connection: &Arc<Connection>,
+    ) -> Answer {
+        let answer = match self.health(request) {
+            Ok(answer) => answer,
+            Err(rejection) => rejection.response(),
+        };
+        self.no_route.count_answer(answer.status());
+        let http1 = request.version() != Version::HTTP_2;
+        let early = http1 && !request.body().is_end_stream();
+        ended(answer, early, connection)
+    }
+
+    fn health(&self, request: &Request<Incoming>) -> Result<Answer, Rejection> {
+        check_size(request)?;
+        if request.uri().path() != self.health_path {
+            return Err(Rejection::NotFound);
+        }
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let allow = "GET, HEAD";
+            return Err(Rejection::MethodNotAllowed { allow });
+        }
+        if !self.readiness.is_ready() {
+            return Err(Rejection::NotReady);
+        }
+        let mut answer = Response::new(Full::new(Bytes::from_static(b"ready\n")));
+        let text = HeaderValue::from_static("text/plain; charset=utf-8");
+        answer.headers_mut().insert(CONTENT_TYPE, text);
+        Ok(answer)
+    }
+
+    /// All that is decided before a byte of the body is waited for, in the
+    /// order that the contract gives.
+    fn judge(
+        &self,
+        route: &Route,
+        request: &Request<Incoming>,
+        connection: &Arc<Connection>,
+    ) -> Result<Genuine, Rejection> {
+        check_size(request)?;
+        if request.method() != Method::POST {
+            return Err(Rejection::MethodNotAllowed { allow: "POST" });
+        }
+        let from = connection.peer().ip();
+        let peer = self.trusted_proxies.peer(from, request.headers());
+        let (proof, head) = self
+            .prove(route, request, peer)
+            .inspect_err(|rejection| self.note_refusal(route, rejection, peer))?;
+        let working = connection.working();
+        if body_over_limit(request.body(), self.body_bytes_max) {
+            return Err(BodyError::TooLarge.into());
+        }
+        Ok(Genuine {
+            proof,
+            head,
+            since: Instant::now(),
+            http2: request.version() == Version::HTTP_2,
+            connection: Arc::clone(connection),
+            working,
+        })
+    }
+
+    fn prove(
+        &self,
+        route: &Route,
+        request: &Request<Incoming>,
+        peer: Option<IpAddr>,
+    ) -> Result<(Proof, KeptHead), Rejection> {
+        if !route.source.admits(peer) {
+            return Err(Rejection::Peer);
+        }
+        let head = RequestHead {
+            uri: request.uri(),
+            headers: request.headers(),
+        };
+        let now = self.ingest.clock().now();
+        let proof = match route.source.check_head(&head, now)? {
+            HeadVerdict::Authentic(verified) => {
+                route.source.count_authentic(&verified);
+                Proof::Head(verified)
+            }
+            HeadVerdict::NeedsBody(check) => Proof::Body(check),
+        };
+        Ok((proof, KeptHead::from_head(&head, peer)))
+    }
+
+    fn note_refusal(&self, route: &Route, rejection: &Rejection, peer: Option<IpAddr>) {
+        if let Some(refusal) = Refusal::of(rejection) {
+            route.metrics.count_refusal(refusal);
+            self.refusals.note(route.source.name(), refusal, peer);
+        }
+    }
+
+    /// The store's failures are worth a warning now and then; what a sender
+    /// does is not.
+    fn note_failure(&self, route: &Route, rejection: &Rejection) {
+        let source = route.source.name().as_str();
+        let ours = matches!(
+            rejection,
+            Rejection::Store(_) | Rejection::StoreLate | Rejection::StoreFull(_)
+        );
+        if !ours {
+            debug!(source, error = %rejection, "a verified request was not stored");
+        } else if let Some(suppressed) = self.failures.admit(std::time::Instant::now()) {
+            warn!(source, error = %rejection, suppressed, "an event was not acknowledged");
+        }
+    }
+
+    /// Reads, stores, answers. Goes on when the client has hung up.
+    async fn work(self: Arc<Self>, route: Arc<Route>, genuine: Genuine, body: Incoming) -> Answer {
+        let Genuine {
+            proof,
+            head,
+            since,
+            http2,
+            connection,
+            working,
+        } = genuine;
+        let peer = head.peer;
+        let mut body = body;
+        let stored = self
+            .store(&route, proof, head, &mut body, since, http2)
+            .await;
+        let answer = match &stored {
+            Ok(inserted) => success(inserted),
+            Err(rejection) => {
+                self.note_refusal(&route, rejection, peer);
+                self.note_failure(&route, rejection);
+                rejection.response()
+            }
+        };
+        route.metrics.observe_ack(since.elapsed());
+        route.metrics.count_answer(answer.status());
+        drop(working);
+        let early = stored.is_err() && !http2;
+        ended(answer, early, &connection)
+    }
+
+    async fn store(
+        &self,
+        route: &Route,
+        proof: Proof,
+        head: KeptHead,
+        body: &mut Incoming,
+        since: Instant,
+        http2: bool,
+    ) -> Result<Inserted, Rejection> {
+        let mut late = pin!(sleep_until(since + self.ack_deadline));
+        let mut closed = pin!(self.close.cancelled());
+        let mut share = self.budget.share();
+        let body = {
+            let read = body::read(body, self.body_bytes_max, &mut share, http2);
+            let mut read = pin!(read);
+            tokio::select! { biased;
+                body = &mut read => body?,
+                () = &mut late => return Err(BodyError::Late.into()),
+                () = &mut closed => tokio::select! { biased;
+                    body = &mut read => body?,
+                    () = sleep(CLOSE_BODY_MAX) => return Err(BodyError::Closing.into()),
+                },
+            }
+        };
+        let verified = match proof {
+            Proof::Head(verified) => verified,
+            Proof::Body(check) => {
+                let verified = check.check(&body)?;
+                route.source.count_authentic(&verified);
+                verified
+            }
+        };
+        let name = route.source.name().clone();
+        let request = VerifiedRequest::new(name, verified, head, body);
+        let mut accepted = self.ingest.accept(request)?;
+        tokio::select! { biased;
+            stored = &mut accepted => return Ok(stored?),
+            () = &mut late => {}
+            () = closed_for(&self.close, CLOSE_ANSWER_MAX) => {}
+        }
+        finish_later(accepted, share);
+        Err(Rejection::StoreLate)
+    }
+}
+
+/// Resolves when the listener has been closing for `grace`.
+async fn closed_for(close: &CancellationToken, grace: Duration) {
+    close.cancelled().await;
+    sleep(grace).await;
+}
+
+/// Waits for what nobody is answered any more: the body stays in memory until
+/// the store is done with it, and counts until then.
+fn finish_later(accepted: Accepted, share: Share) {
+    tokio::spawn(async move {
+        if let Err(error) = accepted.await {
+            debug!(%error, "an event was not stored after its deadline");
+        }
+        drop(share);
+    });
+}
+
+/// Heads that are too large, by what hyper kept of them.
+fn check_size(request: &Request<Incoming>) -> Result<(), Rejection> {
+    /// The blanks, the version and the line ends around method and target.
+    const REQUEST_LINE_BYTES: usize = 12;
+    /// `: ` and the line end.
+    const FIELD_BYTES: usize = 4;
+    let uri = request.uri();
+    let authority = uri
+        .authority()
+        .map_or(0, |authority| authority.as_str().len());
+    let target = uri.path().len() + uri.query().map_or(0, |query| query.len() + 1) + authority;
+    let line = request.method().as_str().len() + target + REQUEST_LINE_BYTES;
+    let fields: usize = request
+        .headers()
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES)
+        .sum();
+    if line + fields > HEAD_BYTES_MAX || request.headers().len() > HEADERS_MAX {
+        return Err(Rejection::HeadTooLarge);
+    }
+    Ok(())
+}
+
+fn body_over_limit(body: &Incoming, max: usize) -> bool {
+    let announced = body.size_hint().exact();
+    announced.is_some_and(|announced| announced > max as u64)
+}
+
+fn success(inserted: &Inserted) -> Answer {
+    let body = format!(
+        r#"{{"id":"{}","duplicate":{}}}"#,
+        inserted.id, inserted.duplicate
+    );
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    debug_assert_eq!(answer.status(), StatusCode::OK);
+    let json = HeaderValue::from_static("application/json");
+    answer.headers_mut().insert(CONTENT_TYPE, json);
+    answer
+}
+
+/// Lets the connection end after `answer` where the body may still come, so
+/// that nobody takes the rest of it for the next request.
+fn ended(mut answer: Answer, early: bool, connection: &Connection) -> Answer {
+    if early {
+        connection.answered_early();
+        let close = HeaderValue::from_static("close");
+        answer.headers_mut().insert(CONNECTION, close);
+    }
+    answer
+}

@@ -1,0 +1,71 @@
+//! The two listeners: callbacks on the public one, administration on its own.
+//!
+//! [`accept`] is the loop both run on, with its limits and deadlines;
+//! [`callback`] and [`admin`] are what they answer; `error` alone knows
+//! which status an error of ours becomes.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use secrecy::SecretString;
+
+pub mod accept;
+pub mod admin;
+pub mod auth;
+mod body;
+pub mod callback;
+mod connection;
+mod detached;
+mod error;
+mod frames;
+pub mod health;
+mod history;
+mod io;
+pub mod metrics;
+mod peer;
+mod refusal;
+mod throttle;
+
+pub use accept::{ConnectionLimits, Endpoint, run};
+pub use admin::Admin;
+pub use callback::Callback;
+pub use connection::Connection;
+pub use health::{Readiness, Unready};
+pub use metrics::ServerMetrics;
+
+/// The public listener.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// GET and HEAD on this path answer 200 when ready, else 503.
+    pub health_path: String,
+    /// The largest body of one request, in bytes.
+    pub body_bytes_max: usize,
+    /// The bodies of all requests together, in bytes, counted as they arrive.
+    pub body_bytes_in_flight_max: usize,
+    /// From the end of a request's head to the answer.
+    pub ack_deadline: Duration,
+    /// From the accept, or the first byte of a later request, to the end of the head.
+    pub head_deadline: Duration,
+    /// How long an idle connection is kept.
+    pub keep_alive: Duration,
+    /// Connections at the same time.
+    pub connections_max: usize,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How long a stop goes on accepting at least.
+    pub shutdown_delay: Duration,
+}
+
+/// The admin listener.
+#[derive(Debug, Clone)]
+pub struct AdminConfig {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Opens everything.
+    pub token: Option<SecretString>,
+    /// Opens `/metrics` and nothing else.
+    pub metrics_token: Option<SecretString>,
+}

@@ -1,0 +1,243 @@
+//! The sections that hold one table per name: `sources` and `handlers`, with
+//! a definition per kind and per scheme.
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    NAME_PATTERN, duration, file, filled_list, secret, section, text, whole, with_default,
+};
+
+/// How many sources, and how many handlers, one service may have.
+const PARTIES_MAX: u64 = 256;
+
+pub(super) fn sources() -> Value {
+    let mut node = parties("The configured senders, by name.", "source");
+    node["minProperties"] = json!(1);
+    node["examples"] = json!([{ "default": {
+        "kind": "http",
+        "path": "/ims/callback",
+        "callback_urls": ["https://callbacks.example.com/ims/callback"],
+        "auth": { "scheme": "ims", "keys_file": "/run/secrets/ims-keys" },
+    } }]);
+    node
+}
+
+pub(super) fn handlers() -> Value {
+    parties("What reacts to events, by name.", "handler")
+}
+
+fn parties(description: &str, def: &str) -> Value {
+    json!({
+        "title": "a table with one table per name",
+        "description": description,
+        "type": "object",
+        "propertyNames": { "pattern": NAME_PATTERN, "maxLength": 64 },
+        "maxProperties": PARTIES_MAX,
+        "additionalProperties": { "$ref": format!("#/$defs/{def}") },
+        "default": {},
+    })
+}
+
+pub(super) fn add_defs(defs: &mut Map<String, Value>) {
+    defs.insert("source".into(), source());
+    defs.insert("http_source".into(), http_source());
+    defs.insert("auth".into(), auth());
+    defs.insert("ims_auth".into(), ims_auth());
+    defs.insert("none_auth".into(), own_keys("scheme", json!({})));
+    defs.insert("handler".into(), handler());
+    defs.insert("log_handler".into(), log_handler());
+    defs.insert("forward_handler".into(), forward_handler());
+}
+
+/// A table whose further keys depend on the value of `tag`: `choices` pairs
+/// each value with the definition that holds then. Where there is one choice
+/// only, a table that names none is judged by it as well.
+fn tagged(tag: &str, what: &str, choices: &[(&str, &str)], common: Value) -> Value {
+    let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+    let mut properties = common;
+    properties[tag] = json!({
+        "title": format!("the name of a {tag}"),
+        "description": what,
+        "type": "string",
+        "enum": names,
+        "examples": [names[0]],
+    });
+    let branches: Vec<Value> = choices
+        .iter()
+        .map(|(name, def)| {
+            let required: &[&str] = if choices.len() > 1 { &[tag] } else { &[] };
+            json!({
+                "if": { "properties": { tag: { "const": name } }, "required": required },
+                "then": { "$ref": format!("#/$defs/{def}") },
+            })
+        })
+        .collect();
+    json!({
+        "title": "a table",
+        "type": "object",
+        "required": [tag],
+        "properties": properties,
+        "allOf": branches,
+    })
+}
+
+/// The keys that belong to one value of `tag`. Keys that every value has are
+/// judged by the table itself; here they are only let through (`true`).
+fn own_keys(tag: &str, own: Value) -> Value {
+    let mut properties = own;
+    properties[tag] = json!(true);
+    json!({ "properties": properties, "additionalProperties": false })
+}
+
+fn source() -> Value {
+    let kinds = [("http", "http_source")];
+    tagged(
+        "kind",
+        "How its events arrive: `http`, as signed POSTs.",
+        &kinds,
+        json!({}),
+    )
+}
+
+fn http_source() -> Value {
+    let mut node = own_keys(
+        "kind",
+        json!({
+            "path": text("The path it listens on, compared byte for byte.", "/ims/callback"),
+            "callback_urls": filled_list(
+                "The callback URLs, exactly as configured at IMS; any of them may have been signed.",
+                "https://callbacks.example.com/ims/callback",
+                32,
+            ),
+            "public_origin": text(
+                "Also accept a signature over this origin and the request's own path and query.",
+                "https://callbacks.example.com",
+            ),
+            "auth": { "$ref": "#/$defs/auth" },
+            "allow_from": filled_list("Networks (CIDR) or addresses that may send at all; everybody when left out.", "203.0.113.0/24", 1024),
+        }),
+    );
+    node["required"] = json!(["path", "auth"]);
+    node
+}
+
+fn auth() -> Value {
+    let schemes = [("ims", "ims_auth"), ("none", "none_auth")];
+    let mut node = tagged(
+        "scheme",
+        "How the sender proves who it is: `ims`, or `none`, which lets everybody in.",
+        &schemes,
+        json!({}),
+    );
+    node["examples"] = json!([{ "scheme": "ims", "keys_file": "/run/secrets/ims-keys" }]);
+    node
+}
+
+fn ims_auth() -> Value {
+    own_keys(
+        "scheme",
+        json!({
+            "keys": {
+                "title": "a list of texts",
+                "description": "The callback keys, any of which may have been used; new first, then old.",
+                "type": "array",
+                "items": secret("One key.", "…"),
+                "minItems": 1,
+                "maxItems": 32,
+                "examples": [["…"]],
+            },
+            "keys_file": file("A file with the keys, one a line.", "/run/secrets/ims-keys"),
+            "tolerance": duration("5m", "How far the timestamp may be from our clock, on both sides."),
+        }),
+    )
+}
+
+fn handler() -> Value {
+    let kinds = [("log", "log_handler"), ("forward", "forward_handler")];
+    let common = json!({
+        "events": filled_list("Globs over the event's type; all events when left out.", "MediaConvert*", 256),
+        "sources": filled_list("Names of sources; all of them when left out.", "default", 256),
+        "outcome": {
+            "title": "a list of outcomes",
+            "description": "The outcomes that are wanted; all of them when left out.",
+            "type": "array",
+            "items": { "title": "an outcome", "type": "string", "enum": ["succeeded", "failed", "other"], "examples": ["succeeded"] },
+            "minItems": 1,
+            "maxItems": 3,
+            "examples": [["succeeded"]],
+        },
+        "timeout": duration("10s", "How long one attempt may take."),
+        "concurrency": whole(1, 100_000, "How many attempts run at the same time; not above dispatch.queue_capacity."),
+        "retry": section("When a failed attempt is repeated.", json!({
+            "initial": duration("1s", "The first step of the back-off; it doubles with each failure."),
+            "max": duration("15m", "The largest step. Each wait is between half and the whole of the step."),
+            "max_age": duration("3d", "How old a delivery may get before a failed attempt is its last."),
+            "attempts": whole(1, u64::from(u32::MAX), "How many attempts may fail; not limited when left out."),
+        })),
+    });
+    tagged(
+        "kind",
+        "What it does: `log` writes a line, `forward` repeats the request.",
+        &kinds,
+        common,
+    )
+}
+
+/// The keys of one kind of handler, beside those that every kind has.
+fn handler_kind(concurrency: u32, mut own: Value) -> Value {
+    for common in ["events", "sources", "outcome", "timeout", "retry"] {
+        own[common] = json!(true);
+    }
+    own["concurrency"] = json!({ "default": concurrency });
+    own_keys("kind", own)
+}
+
+fn log_handler() -> Value {
+    let mut body_bytes_max = whole(
+        0,
+        1 << 40,
+        "A larger body is left out of the line; by default 8192 for stdout and stderr, unlimited for a file.",
+    );
+    body_bytes_max["examples"] = json!([8192]);
+    handler_kind(
+        64,
+        json!({
+            "output": with_default(
+                text("`stdout`, `stderr`, or the path of a file.", "stdout"),
+                "stdout",
+            ),
+            "body": {
+                "title": "true or false",
+                "description": "Whether the line includes the body.",
+                "type": "boolean",
+                "default": true,
+            },
+            "body_bytes_max": body_bytes_max,
+        }),
+    )
+}
+
+fn forward_handler() -> Value {
+    let mut url = secret("Where to POST.", "https://cms.internal/hooks/media");
+    url["format"] = json!("uri");
+    let headers = json!({
+        "title": "a table of texts",
+        "description": "Further header fields of the request.",
+        "type": "object",
+        "additionalProperties": secret("The value of the field.", "…"),
+        "maxProperties": 64,
+        "examples": [{ "X-Team": "…" }],
+    });
+    handler_kind(
+        16,
+        json!({
+            "url": url,
+            "url_file": file("A file with that URL on one line.", "/run/secrets/cms-url"),
+            "bearer_token": secret("Sent as `Authorization: Bearer …`.", "…"),
+            "bearer_token_file": file("A file with that token on one line.", "/run/secrets/cms-token"),
+            "headers": headers,
+            "headers_file": file("A file with such fields, one `Name: value` a line.", "/run/secrets/cms-headers"),
+            "ca_file": file("PEM certificates of authorities to trust beside the system's.", "/etc/ims-receiver/ca.pem"),
+        }),
+    )
+}

@@ -1,0 +1,511 @@
+//! The scheme of IMS itself: MD5 over callback URL, timestamp and key, in the
+//! headers `X-ICE-SIGNATURE` and `X-ICE-TIMESTAMP`.
+//!
+//! The body is not covered, so a request is judged by its head alone. This is
+//! the hot path: everything that does not depend on the request is hashed when
+//! the service starts, and judging one allocates nothing.
+
+use std::fmt;
+use std::time::Duration;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use jiff::Timestamp;
+use md5::{Digest, Md5};
+use secrecy::{ExposeSecret, SecretString};
+use subtle::{ConditionallySelectable, ConstantTimeEq};
+
+use super::{HeadVerdict, Scheme, SchemeError, SchemeName, SignatureError, Verified};
+use crate::request::RequestHead;
+
+/// The header that carries the time of sending: UNIX seconds, as text.
+pub const TIMESTAMP_HEADER: HeaderName = HeaderName::from_static("x-ice-timestamp");
+
+/// The header that carries the signature: 32 hexadecimal digits.
+pub const SIGNATURE_HEADER: HeaderName = HeaderName::from_static("x-ice-signature");
+
+/// What a source with `scheme = "ims"` accepts.
+#[derive(Debug, Clone)]
+pub struct ImsConfig {
+    /// The keys, any of which may have been used; at least one.
+    pub keys: Vec<SecretString>,
+    /// The callback URLs as configured at IMS, any of which may have been signed.
+    pub callback_urls: Vec<String>,
+    /// An origin (`https://host[:port]`) which, followed by the request's own
+    /// path and query, is accepted as a signed URL too.
+    pub public_origin: Option<String>,
+    /// How far the timestamp may be from our clock, on both sides.
+    pub tolerance: Duration,
+}
+
+/// The signature IMS sends for `url` at `timestamp` (UNIX seconds as text)
+/// under `key`: 32 lower-case hexadecimal digits.
+pub fn sign(url: &str, timestamp: &str, key: &str) -> String {
+    let digest = begin(url)
+        .chain_update(timestamp)
+        .chain_update("|")
+        .chain_update(key)
+        .finalize();
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The time a request says it was sent at; `None` unless it says so exactly
+/// once, in digits. Nothing about it is proved.
+pub fn sent_at(headers: &HeaderMap) -> Option<Timestamp> {
+    let value = only(headers, &TIMESTAMP_HEADER).ok()?;
+    Timestamp::from_second(seconds(value.as_bytes())?).ok()
+}
+
+/// Judges requests by their `X-ICE-*` headers.
+pub struct ImsScheme {
+    /// The hash after `url|`, one per callback URL, in configured order.
+    urls: Vec<Md5>,
+    /// The hash after the public origin, to be followed by the request's target.
+    public_origin: Option<Md5>,
+    keys: Vec<SecretString>,
+    tolerance: Duration,
+}
+
+impl ImsScheme {
+    /// Prepares the hashes of everything that is known before a request.
+    ///
+    /// # Errors
+    /// [`SchemeError`] where nothing could ever match, or where a key is empty:
+    /// everybody can sign with an empty key, so it must not come to be used.
+    pub fn new(config: &ImsConfig) -> Result<Self, SchemeError> {
+        if config.keys.is_empty() {
+            return Err(SchemeError::NoKey);
+        }
+        if let Some(index) = config
+            .keys
+            .iter()
+            .position(|key| key.expose_secret().is_empty())
+        {
+            return Err(SchemeError::EmptyKey {
+                position: index + 1,
+            });
+        }
+        if config.callback_urls.is_empty() && config.public_origin.is_none() {
+            return Err(SchemeError::NoUrl);
+        }
+        let origin = config.public_origin.as_deref();
+        Ok(Self {
+            urls: config.callback_urls.iter().map(|url| begin(url)).collect(),
+            public_origin: origin
+                .map(|origin| Md5::new().chain_update(origin.trim_end_matches('/'))),
+            keys: config.keys.clone(),
+            tolerance: config.tolerance,
+        })
+    }
+
+    /// Compares `given` with every combination of URL and key. No comparison
+    /// ends early and none is left out, so that the time taken says nothing
+    /// about how close a guess came, or which key is in use.
+    fn find(&self, given: &[u8; 16], timestamp: &[u8], target: &str) -> Match {
+        let mut found = Match::default();
+        let own = self
+            .public_origin
+            .as_ref()
+            .map(|origin| origin.clone().chain_update(target).chain_update("|"));
+        let urls = (1..)
+            .zip(&self.urls)
+            .chain(own.as_ref().map(|own| (0, own)));
+        for (url, prefix) in urls {
+            let prefix = prefix.clone().chain_update(timestamp).chain_update("|");
+            for (key, secret) in (1..).zip(&self.keys) {
+                let digest = prefix
+                    .clone()
+                    .chain_update(secret.expose_secret())
+                    .finalize();
+                let equal = digest.as_slice().ct_eq(given);
+                let first = equal & found.key.ct_eq(&0);
+                found.key.conditional_assign(&key, first);
+                found.url.conditional_assign(&url, first);
+            }
+        }
+        found
+    }
+
+    /// Compares the sender's clock with ours, once the signature is known to be right.
+    fn check_time(&self, sent: i64, now: Timestamp) -> Result<i64, SignatureError> {
+        let skew_seconds = now.as_second().saturating_sub(sent);
+        if Duration::from_secs(skew_seconds.unsigned_abs()) <= self.tolerance {
+            Ok(skew_seconds)
+        } else if skew_seconds > 0 {
+            Err(SignatureError::Stale { skew_seconds })
+        } else {
+            Err(SignatureError::Future { skew_seconds })
+        }
+    }
+}
+
+impl Scheme for ImsScheme {
+    fn check_head(
+        &self,
+        head: &RequestHead<'_>,
+        now: Timestamp,
+    ) -> Result<HeadVerdict, SignatureError> {
+        let signature = only(head.headers, &SIGNATURE_HEADER);
+        let timestamp = only(head.headers, &TIMESTAMP_HEADER);
+        // What is missing is said before what is there too often.
+        if let Err(error @ SignatureError::Missing) = timestamp {
+            return Err(error);
+        }
+        let (signature, timestamp) = (signature?.as_bytes(), timestamp?.as_bytes());
+        let given = from_hex(signature).ok_or(SignatureError::Mismatch)?;
+        let sent = seconds(timestamp).ok_or(SignatureError::Mismatch)?;
+        let target = head
+            .uri
+            .path_and_query()
+            .map_or("/", |target| target.as_str());
+
+        let found = self.find(&given, timestamp, target);
+        if found.key == 0 {
+            return Err(SignatureError::Mismatch);
+        }
+        let skew_seconds = self.check_time(sent, now)?;
+        Ok(HeadVerdict::Authentic(Verified {
+            scheme: SchemeName::Ims,
+            key: Some(found.key),
+            url: (found.url != 0).then_some(found.url),
+            public_origin: found.url == 0,
+            skew_seconds: Some(skew_seconds),
+        }))
+    }
+}
+
+impl fmt::Debug for ImsScheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ImsScheme")
+            .field("keys", &self.keys.len())
+            .field("urls", &self.urls.len())
+            .field("public_origin", &self.public_origin.is_some())
+            .field("tolerance", &self.tolerance)
+            .finish()
+    }
+}
+
+/// Which combination matched. `key` 0: none did. `url` 0: the public origin.
+#[derive(Default)]
+struct Match {
+    key: u32,
+    url: u32,
+}
+
+/// The hash after `url|`.
+fn begin(url: &str) -> Md5 {
+    Md5::new().chain_update(url).chain_update("|")
+}
+
+/// The only value of a header.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<&'a HeaderValue, SignatureError> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next().ok_or(SignatureError::Missing)?;
+    match values.next() {
+        None => Ok(value),
+        Some(_) => Err(SignatureError::RepeatedHeader),
+    }
+}
+
+/// UNIX seconds out of digits. A number too large to be a time is still a
+/// number, and far in the future.
+fn seconds(text: &[u8]) -> Option<i64> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0_i64, |seconds, byte| {
+        byte.is_ascii_digit().then(|| {
+            seconds
+                .saturating_mul(10)
+                .saturating_add(i64::from(byte - b'0'))
+        })
+    })
+}
+
+/// The 16 bytes that 32 hexadecimal digits of either case stand for.
+fn from_hex(text: &[u8]) -> Option<[u8; 16]> {
+    let digit = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|digit| u8::try_from(digit).ok())
+    };
+    let (pairs, []) = text.as_chunks::<2>() else {
+        return None;
+    };
+    let pairs: &[[u8; 2]; 16] = pairs.try_into().ok()?;
+    let mut bytes = [0; 16];
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        *byte = digit(*high)? << 4 | digit(*low)?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Uri;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const URL: &str = "https://www.example.com/your/callback";
+    const TIME: &str = "1519375990";
+    const KEY: &str = "test123";
+
+    fn config(keys: &[&str], urls: &[&str]) -> ImsConfig {
+        ImsConfig {
+            keys: keys.iter().map(|key| SecretString::from(*key)).collect(),
+            callback_urls: urls.iter().map(|url| (*url).to_owned()).collect(),
+            public_origin: None,
+            tolerance: Duration::from_secs(300),
+        }
+    }
+
+    fn scheme(keys: &[&str], urls: &[&str]) -> ImsScheme {
+        ImsScheme::new(&config(keys, urls)).unwrap()
+    }
+
+    fn judge_at(
+        scheme: &ImsScheme,
+        target: &str,
+        headers: &[(&str, &str)],
+        now: i64,
+    ) -> Result<Verified, SignatureError> {
+        let uri: Uri = target.parse().unwrap();
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            let name: HeaderName = name.parse().unwrap();
+            map.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        let head = RequestHead {
+            uri: &uri,
+            headers: &map,
+        };
+        match scheme.check_head(&head, Timestamp::from_second(now).unwrap())? {
+            HeadVerdict::Authentic(verified) => Ok(verified),
+            HeadVerdict::NeedsBody(_) => panic!("the scheme never needs the body"),
+        }
+    }
+
+    fn judge(
+        scheme: &ImsScheme,
+        signature: &str,
+        timestamp: &str,
+    ) -> Result<Verified, SignatureError> {
+        let headers = [
+            ("X-ICE-SIGNATURE", signature),
+            ("X-ICE-TIMESTAMP", timestamp),
+        ];
+        judge_at(scheme, "/", &headers, 1_519_375_990)
+    }
+
+    #[test]
+    fn the_documented_vectors_hold() {
+        let vectors = include_str!("../../tests/fixtures/signatures/ims.json");
+        let vectors: Vec<serde_json::Value> = serde_json::from_str(vectors).unwrap();
+        assert!(vectors.len() >= 4);
+        for vector in vectors {
+            let text = |name: &str| vector[name].as_str().unwrap();
+            let signature = sign(text("url"), text("timestamp"), text("key"));
+            assert_eq!(signature, text("signature"), "{vector}");
+        }
+        assert_eq!(sign(URL, TIME, KEY), "c72b60894140fa98920f1279219b7ed4");
+    }
+
+    #[test]
+    fn the_signature_may_be_written_in_either_case() {
+        let scheme = scheme(&[KEY], &[URL]);
+        for signature in [sign(URL, TIME, KEY), sign(URL, TIME, KEY).to_uppercase()] {
+            let verified = judge(&scheme, &signature, TIME).unwrap();
+            assert_eq!(verified.key(), Some(1));
+            assert_eq!(verified.url(), Some(1));
+            assert_eq!(verified.skew_seconds(), Some(0));
+            assert_eq!(verified.scheme(), SchemeName::Ims);
+        }
+    }
+
+    #[test]
+    fn every_key_goes_with_every_url_and_the_positions_are_kept() {
+        let (keys, urls) = (["new", "old", "older"], ["http://a/x", "http://b/x"]);
+        let scheme = scheme(&keys, &urls);
+        for (key, secret) in (1..).zip(keys) {
+            for (url, text) in (1..).zip(urls) {
+                let verified = judge(&scheme, &sign(text, TIME, secret), TIME).unwrap();
+                assert_eq!((verified.key(), verified.url()), (Some(key), Some(url)));
+            }
+        }
+    }
+
+    #[test]
+    fn the_public_origin_goes_with_the_requests_own_target() {
+        let mut config = config(&["k1", "k2"], &[URL]);
+        config.public_origin = Some("https://cb.example.com/".into());
+        let scheme = ImsScheme::new(&config).unwrap();
+        let signature = sign("https://cb.example.com/ims?job=7%20x", TIME, "k2");
+        let headers = [("X-ICE-SIGNATURE", &*signature), ("X-ICE-TIMESTAMP", TIME)];
+        let judge = |target| judge_at(&scheme, target, &headers, 1_519_375_990);
+
+        let verified = judge("/ims?job=7%20x").unwrap();
+        assert_eq!((verified.key(), verified.url()), (Some(2), None));
+        assert!(
+            serde_json::to_string(&verified)
+                .unwrap()
+                .contains("public_origin")
+        );
+        assert_eq!(judge("/ims?job=8%20x"), Err(SignatureError::Mismatch));
+        assert_eq!(judge("/ims"), Err(SignatureError::Mismatch));
+
+        let configured = sign(URL, TIME, "k1");
+        let headers = [("X-ICE-SIGNATURE", &*configured), ("X-ICE-TIMESTAMP", TIME)];
+        let verified = judge_at(&scheme, "/ims", &headers, 1_519_375_990).unwrap();
+        assert_eq!((verified.key(), verified.url()), (Some(1), Some(1)));
+    }
+
+    #[test]
+    fn missing_comes_before_repeated() {
+        let scheme = scheme(&[KEY], &[URL]);
+        let signature = sign(URL, TIME, KEY);
+        let (s, t) = (("x-ice-signature", &*signature), ("x-ice-timestamp", TIME));
+        let judge = |headers: &[_]| judge_at(&scheme, "/", headers, 1_519_375_990);
+
+        for headers in [&[][..], &[s], &[t], &[s, s], &[t, t]] {
+            assert_eq!(judge(headers), Err(SignatureError::Missing), "{headers:?}");
+        }
+        for headers in [&[s, s, t], &[s, t, t], &[t, s, s]] {
+            assert_eq!(
+                judge(headers),
+                Err(SignatureError::RepeatedHeader),
+                "{headers:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_or_no_digest_is_a_mismatch() {
+        let scheme = scheme(&[KEY], &[URL]);
+        for time in [
+            "",
+            "abc",
+            "-1519375990",
+            "+1519375990",
+            "1519375990.0",
+            "15193759 90",
+            "1５",
+        ] {
+            let refused = judge(&scheme, &sign(URL, time, KEY), time);
+            assert_eq!(refused, Err(SignatureError::Mismatch), "{time}");
+        }
+        let right = sign(URL, TIME, KEY);
+        for signature in [
+            "",
+            "0",
+            &right[1..],
+            &format!("{right}0"),
+            &"g".repeat(32),
+            &"é".repeat(16),
+        ] {
+            let refused = judge(&scheme, signature, TIME);
+            assert_eq!(refused, Err(SignatureError::Mismatch), "{signature}");
+        }
+    }
+
+    #[test]
+    fn the_clock_is_only_blamed_where_the_signature_is_right() {
+        let scheme = scheme(&[KEY], &[URL]);
+        let sent = 1_519_375_990;
+        let at = |signature: &str, timestamp: &str, now| {
+            let headers = [
+                ("X-ICE-SIGNATURE", signature),
+                ("X-ICE-TIMESTAMP", timestamp),
+            ];
+            judge_at(&scheme, "/", &headers, now)
+        };
+        let right = sign(URL, TIME, KEY);
+        for (now, skew) in [(sent + 300, 300), (sent - 300, -300), (sent, 0)] {
+            assert_eq!(at(&right, TIME, now).unwrap().skew_seconds(), Some(skew));
+        }
+        assert_eq!(
+            at(&right, TIME, sent + 301),
+            Err(SignatureError::Stale { skew_seconds: 301 })
+        );
+        assert_eq!(
+            at(&right, TIME, sent - 301),
+            Err(SignatureError::Future { skew_seconds: -301 })
+        );
+        let wrong = sign(URL, TIME, "other");
+        assert_eq!(at(&wrong, TIME, sent + 301), Err(SignatureError::Mismatch));
+        let endless = "9".repeat(40);
+        let refused = at(&sign(URL, &endless, KEY), &endless, sent).unwrap_err();
+        assert_eq!(refused.reason(), "future");
+    }
+
+    #[test]
+    fn nothing_that_could_match_everybody_can_be_built() {
+        assert_eq!(
+            ImsScheme::new(&config(&[], &[URL])).unwrap_err(),
+            SchemeError::NoKey
+        );
+        let refused = ImsScheme::new(&config(&["good", ""], &[URL])).unwrap_err();
+        assert_eq!(refused, SchemeError::EmptyKey { position: 2 });
+        assert_eq!(
+            ImsScheme::new(&config(&[KEY], &[])).unwrap_err(),
+            SchemeError::NoUrl
+        );
+    }
+
+    #[test]
+    fn debug_output_shows_no_secret() {
+        let scheme = scheme(&["Tops3cret"], &["https://cb.example.com/?token=Tops3cret"]);
+        assert!(!format!("{scheme:?}").contains("Tops3cret"));
+    }
+
+    #[test]
+    fn the_time_of_sending_is_read_without_judging_it() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(sent_at(&headers), None);
+        headers.append(TIMESTAMP_HEADER, HeaderValue::from_static(TIME));
+        assert_eq!(sent_at(&headers).unwrap().as_second(), 1_519_375_990);
+        headers.append(TIMESTAMP_HEADER, HeaderValue::from_static(TIME));
+        assert_eq!(sent_at(&headers), None);
+    }
+
+    fn flipped(text: &str, bit: usize) -> String {
+        let mut bytes = text.as_bytes().to_vec();
+        let bit = bit % (bytes.len() * 7);
+        bytes[bit / 7] ^= 1 << (bit % 7);
+        String::from_utf8(bytes).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn one_flipped_bit_never_verifies(
+            url in "https?://[a-z.]{1,30}/[a-z0-9/?=&]{0,40}",
+            time in 1_000_000_000_i64..10_000_000_000,
+            key in "[A-Za-z0-9]{1,32}",
+            bit in any::<usize>(),
+        ) {
+            let timestamp = time.to_string();
+            let right = sign(&url, &timestamp, &key);
+            let judge = |url: &str, timestamp: &str, key: &str, signature: &str| {
+                let headers = [("x-ice-signature", signature), ("x-ice-timestamp", timestamp)];
+                judge_at(&scheme(&[key], &[url]), "/", &headers, time)
+            };
+            prop_assert!(judge(&url, &timestamp, &key, &right).is_ok());
+            prop_assert!(judge(&flipped(&url, bit), &timestamp, &key, &right).is_err());
+            prop_assert!(judge(&url, &timestamp, &flipped(&key, bit), &right).is_err());
+
+            let moved = flipped(&timestamp, bit);
+            if HeaderValue::from_str(&moved).is_ok() {
+                prop_assert!(judge(&url, &moved, &key, &right).is_err());
+            }
+            let mut digest = from_hex(right.as_bytes()).unwrap();
+            digest[bit / 8 % 16] ^= 1 << (bit % 8);
+            let forged: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            prop_assert!(judge(&url, &timestamp, &key, &forged).is_err());
+        }
+
+        #[test]
+        fn no_head_makes_it_panic(signature in "\\PC{0,40}", timestamp in "\\PC{0,40}") {
+            let refused = judge(&scheme(&[KEY], &[URL]), &signature, &timestamp);
+            prop_assert_eq!(refused, Err(SignatureError::Mismatch));
+        }
+    }
+}

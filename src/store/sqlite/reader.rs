@@ -1,0 +1,189 @@
+//! The reading side: a few connections on blocking threads, each used for one
+//! short read at a time, so that no checkpoint waits for long.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use rusqlite::{Connection, OptionalExtension, Result, params};
+use tokio::sync::Semaphore;
+
+use super::events::find_event;
+use super::open::open_reader;
+use super::rows::{attempt_result, status, timestamp};
+use super::{queue, readable};
+use crate::delivery::{Attempt, Reason, Report};
+use crate::event::EventId;
+use crate::request::HandlerName;
+use crate::store::{DeliveryHistory, History, StoreError};
+
+/// Reads at the same time.
+const READERS_MAX: usize = 4;
+
+/// Connections that nobody uses just now.
+#[derive(Default)]
+struct Idle {
+    /// Counts the times that the file was opened afresh.
+    generation: u64,
+    connections: Vec<Connection>,
+}
+
+/// The pool of readers.
+pub struct Readers {
+    path: PathBuf,
+    places: Arc<Semaphore>,
+    idle: Arc<Mutex<Idle>>,
+}
+
+impl Readers {
+    /// A pool over the file at `path`; connections are opened as they are needed.
+    pub fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            places: Arc::new(Semaphore::new(READERS_MAX)),
+            idle: Arc::default(),
+        }
+    }
+
+    /// Runs `read` on a reader, inside one read transaction.
+    pub async fn read<T, F>(&self, read: F) -> std::result::Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
+    {
+        let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
+            return Err(queue::closed());
+        };
+        let idle = Arc::clone(&self.idle);
+        let path = self.path.clone();
+        let result = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            let (generation, pooled) = {
+                let mut idle = idle.lock().expect("a plain pop cannot panic");
+                (idle.generation, idle.connections.pop())
+            };
+            let connection = match pooled {
+                Some(connection) => connection,
+                None => open_reader(&path)?,
+            };
+            let tx = connection.unchecked_transaction()?;
+            let value = read(&tx)?;
+            tx.finish()?;
+            let mut idle = idle.lock().expect("a plain push cannot panic");
+            if idle.generation == generation {
+                idle.connections.push(connection);
+            }
+            Ok(value)
+        })
+        .await;
+        match result {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => {
+                let error: rusqlite::Error = error;
+                Err(StoreError::Unavailable(readable(&error)))
+            }
+            Err(error) => Err(StoreError::Unavailable(format!("a read ended: {error}"))),
+        }
+    }
+
+    /// Has every connection opened afresh, because the file may not be the one
+    /// it was. One that is at work is closed when it is done.
+    pub fn renew(&self) {
+        let mut idle = self.idle.lock().expect("a plain clear cannot panic");
+        idle.generation += 1;
+        idle.connections.clear();
+    }
+
+    /// Waits for the reads at work, lets no other in, and closes all.
+    pub async fn close(&self) {
+        let all = self.places.acquire_many(READERS_MAX as u32).await;
+        self.places.close();
+        self.renew();
+        drop(all);
+    }
+}
+
+/// The event with its deliveries and their attempts.
+pub fn history(connection: &Connection, id: EventId) -> Result<Option<History>> {
+    let Some(event) = find_event(connection, id)? else {
+        return Ok(None);
+    };
+    let duplicates: i64 = connection
+        .prepare_cached("SELECT count FROM duplicates WHERE event = ?1")?
+        .query_row([event.row], |row| row.get(0))
+        .optional()?
+        .unwrap_or(0);
+    let mut deliveries = connection
+        .prepare_cached(
+            "SELECT handler, status, attempts, due, reason FROM deliveries
+             WHERE event = ?1 ORDER BY handler",
+        )?
+        .query_map([event.row], |row| {
+            let name: String = row.get(0)?;
+            let status = status(row.get(1)?);
+            let due: Option<i64> = row.get(3)?;
+            let reason: Option<String> = row.get(4)?;
+            Ok(DeliveryHistory {
+                handler: HandlerName::from_store(&name),
+                status,
+                attempts: row.get(2)?,
+                next_at: match status {
+                    crate::delivery::Status::Pending => due.map(timestamp),
+                    _ => None,
+                },
+                reason: reason.map(Reason::new),
+                history: Vec::new(),
+            })
+        })?
+        .collect::<Result<Vec<_>>>()?;
+    for delivery in &mut deliveries {
+        delivery.history = attempts(connection, event.row, delivery.handler.as_str())?;
+    }
+    Ok(Some(History {
+        event,
+        duplicates: duplicates.cast_unsigned(),
+        deliveries,
+    }))
+}
+
+fn attempts(connection: &Connection, event: i64, handler: &str) -> Result<Vec<Attempt>> {
+    connection
+        .prepare_cached(
+            "SELECT attempt, started_at, ended_at, result, reason, report FROM attempts
+             WHERE event = ?1 AND handler = ?2 ORDER BY attempt",
+        )?
+        .query_map(params![event, handler], |row| {
+            let ended_at: Option<i64> = row.get(2)?;
+            let reason: Option<String> = row.get(4)?;
+            let report: Option<String> = row.get(5)?;
+            Ok(Attempt {
+                attempt: row.get(0)?,
+                started_at: timestamp(row.get(1)?),
+                ended_at: ended_at.map(timestamp),
+                result: attempt_result(row.get(3)?),
+                reason: reason.map(Reason::new),
+                report: Report(report.and_then(|report| serde_json::from_str(&report).ok())),
+            })
+        })?
+        .collect()
+}
+
+/// The first event from `from` on with an unfinished delivery of `handler`,
+/// and when it was received. Walks along the primary key: where it stopped the
+/// next search goes on, so that all of them together read each row once.
+pub fn oldest(
+    connection: &Connection,
+    handler: &HandlerName,
+    from: i64,
+) -> Result<Option<(i64, i64)>> {
+    connection
+        .prepare_cached(
+            "SELECT d.event, e.received_at FROM deliveries AS d NOT INDEXED
+             JOIN events AS e ON e.row = d.event
+             WHERE d.event >= ?1 AND d.handler = ?2 AND d.due IS NOT NULL
+             ORDER BY d.event LIMIT 1",
+        )?
+        .query_row(params![from, handler.as_str()], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .optional()
+}

@@ -1,0 +1,153 @@
+//! What the writer does once a second and between two commits.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rusqlite::{Connection, params};
+
+use super::open::BUSY;
+use super::queue::{Batch, Job};
+use super::readable;
+use super::rows::millis;
+use super::tally::Effects;
+use super::writer::Writer;
+use crate::store::StoreError;
+
+impl Writer {
+    pub fn tick(&mut self) {
+        self.watch_file();
+        self.window
+            .expire(millis(self.config.clock.now()).max(self.ids.last_ms()));
+        self.flush_duplicates();
+        if self.broken {
+            self.write(Batch {
+                jobs: vec![Box::new(Probe)],
+                ..Batch::default()
+            });
+        }
+        self.gauges();
+    }
+
+    /// SQLite goes on writing into a file that was removed or replaced, where
+    /// nobody would find what it wrote.
+    fn watch_file(&mut self) {
+        let wal_expected = self.wal_pages.load(Ordering::Relaxed) > 0;
+        let gone = self.connection.is_some()
+            && (file_identity(&self.config.path) != self.identity
+                || (wal_expected && !wal_path(&self.config.path).exists()));
+        if gone {
+            tracing::error!(
+                path = %self.config.path.display(),
+                "the store's file was removed or replaced under the running service; going on with what is there"
+            );
+            self.lose_connection("its file was removed or replaced".into());
+        }
+    }
+
+    /// Adds the duplicates counted since the last time to their side table.
+    pub fn flush_duplicates(&mut self) {
+        if self.duplicates.is_empty() {
+            return;
+        }
+        let Some(connection) = &self.connection else {
+            return;
+        };
+        let counts = &self.duplicates;
+        let result = connection.unchecked_transaction().and_then(|tx| {
+            for (row, count) in counts {
+                tx.prepare_cached(
+                    "INSERT INTO duplicates (event, count)
+                     SELECT row, ?2 FROM events WHERE row = ?1
+                     ON CONFLICT (event) DO UPDATE SET count = count + excluded.count",
+                )?
+                .execute(params![row, count.cast_signed()])?;
+            }
+            tx.commit()
+        });
+        match result {
+            Ok(()) => self.duplicates.clear(),
+            Err(error) => {
+                self.config.metrics.errors.inc();
+                tracing::warn!(error = readable(&error), "duplicates are counted later");
+                // The counts are a courtesy; memory is not given for them.
+                if self.duplicates.len() > 100_000 {
+                    self.duplicates.clear();
+                }
+            }
+        }
+    }
+
+    /// Copies what the checkpointer left and starts the log from its beginning,
+    /// between two commits. Does nothing while a reader stands in the way.
+    pub fn restart_wal(&mut self) {
+        let Some(connection) = &self.connection else {
+            return;
+        };
+        // Whoever waits for a commit must not wait for a reader.
+        let restarted = connection.busy_timeout(Duration::ZERO).and_then(|()| {
+            connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| {
+                row.get::<_, i64>(0)
+            })
+        });
+        if let Err(error) = connection.busy_timeout(BUSY) {
+            tracing::debug!(error = readable(&error), "no time limit could be set");
+        }
+        match restarted {
+            Ok(busy) => tracing::debug!(busy, "the write-ahead log starts again"),
+            Err(error) => tracing::debug!(error = readable(&error), "the log goes on"),
+        }
+    }
+
+    pub fn gauges(&self) {
+        let metrics = &self.config.metrics;
+        let size = |path: &PathBuf| std::fs::metadata(path).map_or(0, |file| file.len());
+        metrics
+            .store_bytes
+            .set(size(&self.config.path).cast_signed());
+        metrics
+            .wal_bytes
+            .set(size(&wal_path(&self.config.path)).cast_signed());
+        if let Ok(disk) = rustix::fs::statvfs(&self.config.path) {
+            metrics
+                .disk_free_bytes
+                .set((disk.f_bavail * disk.f_frsize).cast_signed());
+        }
+        let reach = self.window.reach(millis(self.config.clock.now()));
+        metrics
+            .dedup_window_seconds
+            .set(reach.as_secs().cast_signed());
+    }
+}
+
+fn wal_path(path: &Path) -> PathBuf {
+    let mut wal = path.as_os_str().to_owned();
+    wal.push("-wal");
+    wal.into()
+}
+
+/// Which file a path leads to: device and number.
+pub fn file_identity(path: &Path) -> Option<(u64, u64)> {
+    let file = std::fs::metadata(path).ok()?;
+    Some((file.dev(), file.ino()))
+}
+
+/// What a probe writes: enough that, where it fits, events do too.
+const PROBE_BYTES: u32 = 64 * 1024;
+
+/// A small commit that shows whether commits work.
+struct Probe;
+
+impl Job for Probe {
+    fn run(&mut self, tx: &Connection, effects: &mut Effects) -> rusqlite::Result<()> {
+        effects.wrote();
+        tx.execute(
+            "INSERT OR REPLACE INTO meta (name, value) VALUES ('probe', zeroblob(?1))",
+            [PROBE_BYTES],
+        )?;
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, _: Result<(), StoreError>) {}
+}
