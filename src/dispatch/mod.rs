@@ -138,6 +138,27 @@ impl Dispatcher {
         }))
     }
 
+    /// A dispatcher that drives nothing, for tests of what stands before it.
+    #[cfg(test)]
+    pub fn without_handlers(store: Arc<dyn Store>) -> Arc<Self> {
+        Arc::new(Self {
+            lanes: Vec::new(),
+            crew: Arc::new(Crew {
+                store,
+                clock: Arc::new(crate::clock::SystemClock),
+                metrics: DispatchMetrics::new(std::iter::empty()),
+                ending: CancellationToken::new(),
+                cut: CancellationToken::new(),
+                scheduled: Notify::new(),
+                next_retry: std::sync::Mutex::new(None),
+            }),
+            drain: Duration::ZERO,
+            stopping: AtomicBool::new(false),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        })
+    }
+
     /// The deliveries that `event` owes, each with a slot where there is one.
     pub fn reserve(&self, event: &NewEvent) -> Vec<Wanted> {
         let stopping = self.stopping.load(Ordering::Acquire);

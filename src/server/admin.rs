@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body as AxumBody;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request as AxumRequest, State};
 use axum::http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use axum::middleware::{self, Next};
@@ -160,8 +161,11 @@ async fn metrics(State(state): State<Arc<AdminState>>) -> AxumResponse {
 
 async fn event(
     State(state): State<Arc<AdminState>>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<AxumResponse, Rejection> {
+    let Ok(Path(id)) = id else {
+        return Err(Rejection::NotFound);
+    };
     let store = state.readiness.store().ok_or(Rejection::NotReady)?;
     let history = find(store, &id).await?.ok_or(Rejection::NotFound)?;
     Ok(axum::Json(HistoryView::new(&history)).into_response())

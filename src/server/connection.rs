@@ -317,25 +317,35 @@ mod tests {
         connections_max: 8,
     };
 
+    /// More than these tests take.
+    const SLACK: Duration = Duration::from_secs(5);
+
     fn connection() -> (Arc<Connection>, Instant) {
         let start = Instant::now();
         let peer = "192.0.2.1:1".parse().unwrap();
         (Arc::new(Connection::new(peer, start, start)), start)
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_first_head_has_its_time_from_the_accept() {
+    #[track_caller]
+    fn is_soon_after(due: Due, expected: Instant) {
+        let Due::At(at) = due else {
+            panic!("{due:?}");
+        };
+        assert!((expected..expected + SLACK).contains(&at), "{due:?}");
+    }
+
+    #[test]
+    fn the_first_head_has_its_time_from_the_accept() {
         let (connection, start) = connection();
-        tokio::time::advance(HEAD / 2).await;
         connection.note_http1_bytes();
-        let due = connection.due(&LIMITS, Instant::now());
-        assert_eq!(due, Due::At(start + HEAD), "bytes change nothing");
+        let due = connection.due(&LIMITS, start + HEAD / 2);
+        assert_eq!(due, Due::At(start + HEAD));
         let due = connection.due(&LIMITS, start + HEAD);
         assert_eq!(due, Due::Over(Over::Head));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_later_head_has_its_time_from_its_first_byte() {
+    #[test]
+    fn a_later_head_has_its_time_from_its_first_byte() {
         let (connection, start) = connection();
         drop(connection.begin_request());
         assert_eq!(
@@ -343,49 +353,48 @@ mod tests {
             Due::At(start + HEAD),
             "looked at again before a head that begins now is over"
         );
-        tokio::time::advance(IDLE / 2).await;
         connection.note_http1_bytes();
-        let began = Instant::now();
-        assert_eq!(connection.due(&LIMITS, began), Due::At(began + HEAD));
-        let due = connection.due(&LIMITS, began + HEAD);
+        is_soon_after(connection.due(&LIMITS, start + SLACK), start + HEAD);
+        let due = connection.due(&LIMITS, start + HEAD + SLACK);
         assert_eq!(due, Due::Over(Over::Head));
         let _busy = connection.begin_request();
-        let due = connection.due(&LIMITS, began + HEAD);
-        assert_eq!(due, Due::At(began + HEAD + HEAD), "answered elsewhere");
+        let later = start + HEAD + SLACK;
+        let due = connection.due(&LIMITS, later);
+        assert_eq!(
+            due,
+            Due::At(later + HEAD),
+            "the answer has its own deadline"
+        );
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn http2_control_frames_neither_keep_nor_kill() {
+    #[test]
+    fn http2_control_frames_neither_keep_nor_kill() {
         let (connection, start) = connection();
         connection.note_http2_bytes(true);
         drop(connection.begin_request());
         connection.note_http2_bytes(false);
-        tokio::time::advance(HEAD * 2).await;
-        connection.note_http2_bytes(false);
-        let due = connection.due(&LIMITS, Instant::now());
+        let due = connection.due(&LIMITS, start + HEAD * 2);
         assert_eq!(due, Due::At(start + HEAD * 3), "still idle");
-        let due = connection.due(&LIMITS, start + IDLE);
+        let due = connection.due(&LIMITS, start + IDLE + SLACK);
         assert_eq!(due, Due::Over(Over::Idle));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_peer_that_takes_no_bytes_is_over() {
+    #[test]
+    fn a_peer_that_takes_no_bytes_is_over() {
         let (connection, start) = connection();
         let _busy = connection.begin_request();
         connection.note_write(true);
-        let due = connection.due(&LIMITS, start + WRITE_STALL_MAX);
-        assert_eq!(due, Due::Over(Over::Stalled));
+        let late = start + WRITE_STALL_MAX + SLACK;
+        assert_eq!(connection.due(&LIMITS, late), Due::Over(Over::Stalled));
         connection.note_write(false);
-        let due = connection.due(&LIMITS, start + WRITE_STALL_MAX);
-        assert!(matches!(due, Due::At(_)));
+        assert!(matches!(connection.due(&LIMITS, late), Due::At(_)));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn room_is_made_by_those_without_a_verified_request() {
+    #[test]
+    fn room_is_made_by_those_without_a_verified_request() {
         let (never, start) = connection();
-        let peer = never.peer();
-        tokio::time::advance(HEAD).await;
-        let other = Arc::new(Connection::new(peer, Instant::now(), start));
+        let later = start + Duration::from_micros(1);
+        let other = Arc::new(Connection::new(never.peer(), later, start));
         assert!(never.eviction_rank() < other.eviction_rank());
 
         let working = never.working();

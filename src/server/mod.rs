@@ -25,6 +25,8 @@ mod io;
 pub mod metrics;
 mod peer;
 mod refusal;
+#[cfg(test)]
+mod tests;
 mod throttle;
 
 pub use accept::{ConnectionLimits, Endpoint, run};

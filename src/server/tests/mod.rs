@@ -1,0 +1,4 @@
+//! The listeners, tested over real sockets.
+
+mod harness;
+mod http1;
