@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::clock::{Clock, ManualClock};
 use crate::delivery::{DeliveryKey, Settlement, WorkerId};
-use crate::dispatch::Dispatcher;
+use crate::dispatch::{DispatchConfig, DispatchMetrics, Dispatcher};
 use crate::event::{EventId, NewEvent};
 use crate::ingest::{Ingest, IngestMetrics, SourceConfig};
 use crate::request::{HandlerName, SourceName};
@@ -245,7 +245,7 @@ pub(super) struct Server {
     pub(super) readiness: Arc<Readiness>,
     pub(super) registry: Arc<Registry>,
     pub(super) close: CancellationToken,
-    _running: JoinHandle<()>,
+    running: JoinHandle<()>,
 }
 
 impl Server {
@@ -266,11 +266,13 @@ impl Server {
         metrics.register(&mut registry);
         ingest_metrics.register(&mut registry);
         let clock = ManualClock::new(Timestamp::from_second(NOW).unwrap());
+        let clock = Arc::new(clock) as Arc<dyn Clock>;
+        let dispatcher = dispatcher(Arc::clone(&store) as _, Arc::clone(&clock)).await;
         let ingest = Ingest::new(
             &setup.sources,
             Arc::clone(&store) as Arc<dyn Store>,
-            dispatcher(Arc::clone(&store) as Arc<dyn Store>),
-            Arc::new(clock) as Arc<dyn Clock>,
+            dispatcher,
+            clock,
             ingest_metrics,
         );
         let callback = Callback::new(
@@ -290,7 +292,7 @@ impl Server {
             readiness,
             registry: Arc::new(registry),
             close,
-            _running: running,
+            running,
         }
     }
 
@@ -303,6 +305,12 @@ impl Server {
         let mut client = self.connect().await;
         client.send(request).await;
         client.answer().await
+    }
+
+    /// Waits for the end of `run`.
+    pub(super) async fn ended(mut self) {
+        let ended = timeout(PATIENCE, &mut self.running).await;
+        ended.expect("run returns").expect("run does not panic");
     }
 
     /// The value of a series, by the beginning of its line.
@@ -321,8 +329,15 @@ impl Drop for Server {
 }
 
 /// The one place that knows how a dispatcher without handlers is made.
-fn dispatcher(store: Arc<dyn Store>) -> Arc<Dispatcher> {
-    Dispatcher::without_handlers(store)
+async fn dispatcher(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Arc<Dispatcher> {
+    let config = DispatchConfig {
+        queue_capacity: 1,
+        queue_bytes_max: 1,
+        drain: Duration::ZERO,
+    };
+    let metrics = DispatchMetrics::new(std::iter::empty());
+    let dispatcher = Dispatcher::start(&config, Vec::new(), store, clock, metrics);
+    dispatcher.await.unwrap()
 }
 
 /// A signed POST with a length.
@@ -410,6 +425,13 @@ impl Client {
     pub(super) async fn rest(&mut self) -> Bytes {
         while self.fill().await {}
         Bytes::from(std::mem::take(&mut self.read))
+    }
+
+    /// Whether the server says something before it closes.
+    pub(super) async fn hears_something(&mut self) -> bool {
+        let heard = self.fill().await;
+        self.read.clear();
+        heard
     }
 
     /// How long it takes until the server closes, without a byte from it.

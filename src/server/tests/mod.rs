@@ -1,4 +1,8 @@
 //! The listeners, tested over real sockets.
 
+mod admin;
+mod connections;
 mod harness;
 mod http1;
+mod http2;
+mod stop;
