@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::{Method, Request, Response, StatusCode, Version};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -22,6 +22,7 @@ use super::body::{self, BodyBudget, BodyError, Share};
 use super::connection::{Connection, Working};
 use super::detached::Detached;
 use super::error::Rejection;
+use super::head::check_size;
 use super::metrics::SourceMetrics;
 use super::peer::TrustedProxies;
 use super::refusal::{Refusal, RefusalLog};
@@ -32,10 +33,6 @@ use crate::request::{KeptHead, RequestHead};
 use crate::signature::{BodyCheck, HeadVerdict, Verified, VerifiedRequest};
 use crate::store::Inserted;
 
-/// The largest head, in bytes, that is looked at.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// The most header fields. hyper holds HTTP/1 to the same number itself.
-const HEADERS_MAX: usize = 100;
 /// How long a body that is on its way may still take when the listener closes.
 const CLOSE_BODY_MAX: Duration = Duration::from_millis(100);
 /// Failures of the store that are logged in each [`FAILURE_SPAN`].
@@ -322,20 +319,9 @@ impl Inner {
         http2: bool,
     ) -> Result<Inserted, Rejection> {
         let mut late = pin!(sleep_until(since + self.ack_deadline));
-        let mut closed = pin!(self.close.cancelled());
         let mut share = self.budget.share();
-        let body = {
-            let read = body::read(body, self.body_bytes_max, &mut share, http2);
-            let mut read = pin!(read);
-            tokio::select! { biased;
-                body = &mut read => body?,
-                () = &mut late => return Err(BodyError::Late.into()),
-                () = &mut closed => tokio::select! { biased;
-                    body = &mut read => body?,
-                    () = sleep(CLOSE_BODY_MAX) => return Err(BodyError::Closing.into()),
-                },
-            }
-        };
+        let read = body::read(body, self.body_bytes_max, &mut share, http2);
+        let body = self.in_time(read, late.as_mut()).await?;
         let verified = match proof {
             Proof::Head(verified) => verified,
             Proof::Body(check) => {
@@ -349,11 +335,24 @@ impl Inner {
         let mut accepted = self.ingest.accept(request)?;
         tokio::select! { biased;
             stored = &mut accepted => return Ok(stored?),
-            () = &mut late => {}
+            () = late => {}
             () = closed_for(&self.close, CLOSE_ANSWER_MAX) => {}
         }
         finish_later(accepted, share);
         Err(Rejection::StoreLate)
+    }
+
+    /// What is there of a body counts before the deadline does.
+    async fn in_time(
+        &self,
+        read: impl Future<Output = Result<Bytes, BodyError>>,
+        late: Pin<&mut Sleep>,
+    ) -> Result<Bytes, BodyError> {
+        tokio::select! { biased;
+            body = read => body,
+            () = late => Err(BodyError::Late),
+            () = closed_for(&self.close, CLOSE_BODY_MAX) => Err(BodyError::Closing),
+        }
     }
 }
 
@@ -372,29 +371,6 @@ fn finish_later(accepted: Accepted, share: Share) {
         }
         drop(share);
     });
-}
-
-/// Heads that are too large, by what hyper kept of them.
-fn check_size(request: &Request<Incoming>) -> Result<(), Rejection> {
-    /// The blanks, the version and the line ends around method and target.
-    const REQUEST_LINE_BYTES: usize = 12;
-    /// `: ` and the line end.
-    const FIELD_BYTES: usize = 4;
-    let uri = request.uri();
-    let authority = uri
-        .authority()
-        .map_or(0, |authority| authority.as_str().len());
-    let target = uri.path().len() + uri.query().map_or(0, |query| query.len() + 1) + authority;
-    let line = request.method().as_str().len() + target + REQUEST_LINE_BYTES;
-    let fields: usize = request
-        .headers()
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES)
-        .sum();
-    if line + fields > HEAD_BYTES_MAX || request.headers().len() > HEADERS_MAX {
-        return Err(Rejection::HeadTooLarge);
-    }
-    Ok(())
 }
 
 fn body_over_limit(body: &Incoming, max: usize) -> bool {

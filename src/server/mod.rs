@@ -19,12 +19,14 @@ mod connection;
 mod detached;
 mod error;
 mod frames;
+mod head;
 pub mod health;
 mod history;
 mod io;
 pub mod metrics;
 mod peer;
 mod refusal;
+mod registry;
 #[cfg(test)]
 mod tests;
 mod throttle;

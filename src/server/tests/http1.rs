@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::harness::{Mode, SIGNED, Server, signed};
+use super::harness::{FakeStore, Mode, SIGNED, Server, signed};
 use crate::server::Unready;
 
 const EVENT: &str = r#"{"EventType":"ProduceMediaComplete"}"#;
@@ -148,17 +148,39 @@ async fn a_refusal_waits_for_no_byte_of_the_body() {
 /// A plain client writes all of its body before it reads; a socket closed
 /// under it would cost it the answer.
 #[tokio::test]
-async fn a_refused_client_gets_to_read_the_answer() {
+async fn a_refused_client_may_go_on_writing_for_a_while() {
     let server = Server::start().await;
     for path in ["/ims", "/nowhere"] {
         let mut client = server.connect().await;
         let length = 200 * 1024;
         let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
         client.send(head).await;
-        for _ in 0..20 {
-            assert!(client.try_send(&[b'x'; 10 * 1024]).await, "no broken pipe");
+        let answer = client.answer().await;
+        assert!(matches!(answer.status, 401 | 404), "{answer:?}");
+        for _ in 0..100 {
+            assert!(client.try_send(&[b'x'; 2048]).await, "no broken pipe");
+            tokio::task::yield_now().await;
         }
-        assert!(matches!(client.answer().await.status, 401 | 404));
+        assert!(client.rest().await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_closes_its_side_gets_its_answer() {
+    let server = Server::start().await;
+    server.store.set(Mode::Hang);
+    let mut clients = Vec::new();
+    for number in 0..50 {
+        let mut client = server.connect().await;
+        client.send(signed(&format!("event {number}"))).await;
+        client.finish_writing().await;
+        clients.push(client);
+        let stored = move |store: &FakeStore| store.hangs() == number + 1;
+        server.store.until(stored).await;
+    }
+    server.store.release();
+    for client in &mut clients {
+        assert_eq!(client.answer().await.status, 200);
     }
 }
 

@@ -176,6 +176,13 @@ async fn clients_that_hang_up_after_the_last_byte_change_nothing() {
     }
     server.store.release();
     server.store.until(|store| store.stored() == 100).await;
+    let counted = async {
+        let series = r#"ims_receiver_events_total{source="default",type="malformed""#;
+        while server.metric(series) != Some(100.0) {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, counted).await.expect("all were finished");
 }
 
 #[tokio::test]
