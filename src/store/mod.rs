@@ -42,7 +42,9 @@ pub trait Store: Send + Sync + 'static {
     /// counted on its first event instead, and creates only those of `wanted`
     /// that the event does not have yet. A delivery with a slot is born
     /// `running` and handed over right after the commit, before the receipt
-    /// resolves; one without is born `pending`.
+    /// resolves; one without is born `pending`. `wanted` names each handler at
+    /// most once. Slots that are not filled are dropped before the receipt
+    /// resolves as well.
     /// Durability: on disk when the receipt says so.
     /// Concurrency: two copies of one body never both become events; the later
     /// one waits for the earlier one's result and shares it. Dropping the
@@ -109,7 +111,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Removes events that are past their retention, at most `limit` of them,
     /// in small commits that leave room for inserts. An event with an
-    /// unfinished delivery always stays, one inside the duplicate window too.
+    /// unfinished delivery always stays, one inside the duplicate window too,
+    /// whatever `purge` says.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]; what was removed before stays removed.
@@ -129,7 +132,7 @@ pub trait Store: Send + Sync + 'static {
     fn worker(&self) -> WorkerId;
 
     /// Whether commits work. A broken store probes itself by a small commit
-    /// once a second and heals without traffic.
+    /// once a second and heals without traffic; a closed one does not.
     ///
     /// # Errors
     /// Why they do not, for people.

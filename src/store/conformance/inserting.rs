@@ -64,8 +64,8 @@ pub async fn copies_at_the_same_time_become_one_event<E: Engine>(h: Harness<E>) 
     assert_eq!((ids.len(), new), (20, 20));
     let filled = slots
         .iter_mut()
-        .filter_map(|fate| fate.try_recv().ok())
-        .filter(|fate| matches!(fate, SlotFate::Filled(_)))
+        .map(|fate| fate.try_recv())
+        .filter(|fate| matches!(fate, Ok(SlotFate::Filled(_))))
         .count();
     assert_eq!(filled, 20);
 }

@@ -1,7 +1,7 @@
 //! The embedded engine: one SQLite file, one writing thread, a pool of readers.
 //!
 //! In reading order: `open` (lock, looks, migrations), `queue` (what waits),
-//! `writer` (group commit) with its `upkeep`, `events` and `rows` (the SQL),
+//! `writer` (group commit) with its `answer`, `connection` and `upkeep`, `events` and `rows` (the SQL),
 //! `ids`, `window` (duplicates), `tally` (the backlog's counts), `checkpoint`;
 //! then `reader` (history, oldest), `roster` and `retention`.
 
@@ -24,7 +24,9 @@ use crate::delivery::{DeliveryKey, Settlement, WorkerId};
 use crate::event::{EventId, NewEvent};
 use crate::request::HandlerName;
 
+mod answer;
 mod checkpoint;
+mod connection;
 mod events;
 mod ids;
 mod open;
@@ -60,6 +62,9 @@ struct Shared {
     worker: WorkerId,
     due: Arc<Notify>,
     health: Mutex<Option<String>>,
+    /// Has the next commit reach the disk and yet be reported as failed.
+    #[cfg(test)]
+    commit_fault: std::sync::atomic::AtomicBool,
     /// Cancelled when the writer's thread is through.
     ended: CancellationToken,
     tallies: Tallies,
@@ -122,6 +127,8 @@ impl SqliteStore {
             worker,
             due: Arc::new(Notify::new()),
             health: Mutex::new(None),
+            #[cfg(test)]
+            commit_fault: std::sync::atomic::AtomicBool::new(false),
             ended: CancellationToken::new(),
             tallies: Tallies::default(),
         });

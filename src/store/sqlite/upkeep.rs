@@ -37,13 +37,31 @@ impl Writer {
         let gone = self.connection.is_some()
             && (file_identity(&self.config.path) != self.identity
                 || (wal_expected && !wal_path(&self.config.path).exists()));
-        if gone {
-            tracing::error!(
-                path = %self.config.path.display(),
-                "the store's file was removed or replaced under the running service; going on with what is there"
-            );
-            self.lose_connection("its file was removed or replaced".into());
+        if !gone {
+            return;
         }
+        // The log belongs to the file that was at the path: all of it goes there
+        // first, or the file that is there now would be read through it.
+        if !self.empty_wal() {
+            tracing::error!("the store's file was removed or replaced, and is still in use");
+            return;
+        }
+        tracing::error!(
+            path = %self.config.path.display(),
+            "the store's file was removed or replaced under the running service; going on with what is there"
+        );
+        self.lose_connection("its file was removed or replaced".into());
+    }
+
+    /// Copies the whole log into the database; answers whether it is empty now.
+    fn empty_wal(&self) -> bool {
+        self.connection.as_ref().is_some_and(|connection| {
+            connection
+                .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
+                    row.get::<_, i64>(0)
+                })
+                .is_ok_and(|busy| busy == 0)
+        })
     }
 
     /// Adds the duplicates counted since the last time to their side table.

@@ -11,25 +11,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension};
 use uuid::Uuid;
 
+use super::Shared;
+use super::answer::concerns_one;
 use super::checkpoint::Checkpointer;
+use super::connection::needs_reopening;
 use super::events;
 use super::ids::Ids;
-use super::open::{StoreLock, reopen_writer};
+use super::open::StoreLock;
 use super::queue::{Batch, Insert, Placed, Record};
 use super::reader::Readers;
-use super::roster;
-use super::rows::{self, millis, timestamp};
+use super::rows::{self, millis};
 use super::tally::Effects;
-use super::upkeep::file_identity;
-use super::window::{Window, rebuild};
-use super::{Shared, readable};
-use crate::delivery::{Delivery, Verdict};
-use crate::event::{Event, EventId, Fingerprint};
+use super::window::Window;
+use crate::delivery::Verdict;
+use crate::event::Fingerprint;
 use crate::request::HandlerName;
-use crate::store::{Inserted, StoreConfig, StoreError, Wanted};
+use crate::store::{StoreConfig, Wanted};
 
 /// How often what is only in memory is written, gauges are read, and a broken
 /// store is probed.
@@ -53,10 +53,10 @@ pub struct Writer {
     pub identity: Option<(u64, u64)>,
     /// Attempts of commits that failed in a way that leaves open whether they
     /// are on disk; nobody has them in hand.
-    uncertain: Vec<(i64, HandlerName, u32)>,
-    readers: Arc<Readers>,
+    pub uncertain: Vec<(i64, HandlerName, u32)>,
+    pub readers: Arc<Readers>,
     /// The last field, so that it is released when the connections are closed.
-    lock: StoreLock,
+    pub lock: StoreLock,
 }
 
 impl Writer {
@@ -89,48 +89,6 @@ impl Writer {
         writer.attach(connection)?;
         writer.gauges();
         Ok(writer)
-    }
-
-    /// Takes a connection into use: the hook on its log, the last id, and the
-    /// duplicate window from the rows.
-    fn attach(&mut self, mut connection: Connection) -> rusqlite::Result<()> {
-        let pages = Arc::clone(&self.wal_pages);
-        connection.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, count: i32| {
-            pages.store(count.unsigned_abs(), Ordering::Relaxed);
-            Ok(())
-        }))?;
-        self.wal_pages.store(0, Ordering::Relaxed);
-        self.ids.resume(&connection)?;
-        let now = millis(self.config.clock.now());
-        roster::keep_worker(&connection, self.shared.worker, now)?;
-        self.disown(&connection, now)?;
-        self.shared.tallies.recount(&connection)?;
-        let now = now.max(self.ids.last_ms());
-        self.window = rebuild(&connection, &self.config, now)?;
-        self.identity = file_identity(&self.config.path);
-        self.connection = Some(connection);
-        Ok(())
-    }
-
-    /// Has deliveries due again that a commit may have left running although it
-    /// was reported as failed.
-    fn disown(&mut self, connection: &Connection, now: i64) -> rusqlite::Result<()> {
-        if self.uncertain.is_empty() {
-            return Ok(());
-        }
-        let tx = connection.unchecked_transaction()?;
-        for (row, handler, attempt) in &self.uncertain {
-            rows::disown(
-                &tx,
-                (*row, handler.as_str(), *attempt),
-                self.shared.worker,
-                now,
-            )?;
-        }
-        tx.commit()?;
-        self.uncertain.clear();
-        self.shared.due.notify_one();
-        Ok(())
     }
 
     /// Writes until the queue is closed and empty.
@@ -203,19 +161,6 @@ impl Writer {
             }
         }
         Ok(effects)
-    }
-
-    /// Remembers what a commit of unknown end would have handed over.
-    fn doubt(&mut self, batch: &Batch, effects: &mut Effects) {
-        self.uncertain.append(&mut effects.taken);
-        for insert in &batch.inserts {
-            let Some(placed) = insert.placed.filter(|placed| !placed.duplicate) else {
-                continue;
-            };
-            let handed = insert.wanted.iter().filter(|wanted| wanted.slot.is_some());
-            self.uncertain
-                .extend(handed.map(|wanted| (placed.row, wanted.handler.clone(), 1)));
-        }
     }
 
     fn transact(
@@ -292,122 +237,6 @@ impl Writer {
         self.fresh.insert(fingerprint, placed);
         Ok(())
     }
-
-    /// Tells everybody, after the commit: the window, the handlers, and then
-    /// those who wait for an answer.
-    fn publish(&mut self, batch: Batch, effects: Effects) {
-        self.shared.tallies.apply(&effects);
-        for insert in batch.inserts {
-            let placed = insert.placed.expect("the transaction placed every insert");
-            if placed.duplicate {
-                *self.duplicates.entry(placed.row).or_default() += 1;
-                // A duplicate is handed to nobody: its places are free again
-                // before it is answered.
-                drop(insert.wanted);
-            } else {
-                self.window
-                    .push(insert.event.fingerprint, placed.row, placed.at);
-                self.hand_over(insert.event, insert.wanted, placed);
-            }
-            // A sender that hung up does not wait any more.
-            let _ = insert.reply.send(Ok(Inserted {
-                id: EventId(placed.id),
-                duplicate: placed.duplicate,
-            }));
-        }
-        for record in batch.records {
-            let result = if record.held {
-                Ok(())
-            } else {
-                Err(StoreError::NotOurs)
-            };
-            let _ = record.reply.send(result);
-        }
-        for job in batch.jobs {
-            job.finish(Ok(()));
-        }
-        if effects.due {
-            self.shared.due.notify_one();
-        }
-    }
-
-    fn hand_over(&self, event: crate::event::NewEvent, wanted: Vec<Wanted>, placed: Placed) {
-        if wanted.iter().all(|wanted| wanted.slot.is_none()) {
-            return;
-        }
-        let received_at = timestamp(placed.at);
-        let event = Arc::new(Event {
-            id: EventId(placed.id),
-            row: placed.row,
-            received_at,
-            content: event,
-        });
-        for Wanted { handler, slot } in wanted {
-            let Some(slot) = slot else { continue };
-            slot.fill(Delivery {
-                event: Arc::clone(&event),
-                handler,
-                worker: self.shared.worker,
-                attempt: 1,
-                failed: 0,
-                age_from: received_at,
-            });
-        }
-    }
-
-    fn fail(&mut self, batch: Batch, error: &rusqlite::Error) {
-        self.config.metrics.errors.inc();
-        let message = readable(error);
-        let error = if concerns_one(error) {
-            tracing::warn!(error = message, "one item could not be stored");
-            StoreError::Rejected(message)
-        } else {
-            if !self.broken {
-                tracing::error!(
-                    error = message,
-                    "the store does not commit; callbacks get 503 until it does"
-                );
-            }
-            self.broken = true;
-            self.shared.set_health(Some(message.clone()));
-            StoreError::Unavailable(message)
-        };
-        for Insert { wanted, reply, .. } in batch.inserts {
-            // The places are free again before anybody hears of the failure.
-            drop(wanted);
-            let _ = reply.send(Err(error.clone()));
-        }
-        for record in batch.records {
-            let _ = record.reply.send(Err(error.clone()));
-        }
-        for job in batch.jobs {
-            job.finish(Err(error.clone()));
-        }
-    }
-
-    /// Gives up a connection whose file is not the one at the path any more.
-    pub fn lose_connection(&mut self, problem: String) {
-        self.connection = None;
-        self.broken = true;
-        self.shared.set_health(Some(problem));
-    }
-
-    /// Opens the file again after an I/O error closed it.
-    fn reopen(&mut self) -> rusqlite::Result<()> {
-        if self.connection.is_some() {
-            return Ok(());
-        }
-        // Whatever is still open may be another file, or hold an old view of it.
-        self.readers.renew();
-        self.checkpointer.renew();
-        let connection = reopen_writer(&self.lock).map_err(|error| {
-            rusqlite::Error::SqliteFailure(
-                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN),
-                Some(error.to_string()),
-            )
-        })?;
-        self.attach(connection)
-    }
 }
 
 fn write_record(
@@ -453,28 +282,4 @@ fn id_of(tx: &Connection, row: i64) -> rusqlite::Result<Option<Uuid>> {
     tx.prepare_cached("SELECT id FROM events WHERE row = ?1")?
         .query_row([row], |row| row.get(0).map(Uuid::from_bytes))
         .optional()
-}
-
-/// Whether an error concerns one item of a batch and not the store.
-fn concerns_one(error: &rusqlite::Error) -> bool {
-    match error {
-        rusqlite::Error::SqliteFailure(failure, _) => matches!(
-            failure.code,
-            ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig
-        ),
-        _ => true,
-    }
-}
-
-fn needs_reopening(error: &rusqlite::Error) -> bool {
-    matches!(
-        error,
-        rusqlite::Error::SqliteFailure(failure, _) if matches!(
-            failure.code,
-            ErrorCode::SystemIoFailure
-                | ErrorCode::DatabaseCorrupt
-                | ErrorCode::NotADatabase
-                | ErrorCode::CannotOpen
-        )
-    )
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::delivery::{Status, Verdict};
 use crate::store::StoreError;
 use crate::store::conformance::{
-    Harness, SlotFate, event, filled, handed, name, resolved, settlement, until,
+    Harness, SlotFate, event, filled, handed, resolved, settlement, until,
 };
 
 /// A file system of its own, small enough to fill.
@@ -73,7 +73,7 @@ fn is_whole(path: &Path) {
 
 #[tokio::test]
 async fn a_full_disk_loses_nothing_and_heals_by_itself() {
-    let mut h = Harness::new(SmallDisk::mount(32_768));
+    let mut h = Harness::new(SmallDisk::mount(32 * 1024));
     let kept = h.pending("kept", &["cms"]).await;
     let key = h.claim("cms", 1).await[0].key();
     h.engine.fill();
@@ -109,9 +109,8 @@ async fn a_full_disk_loses_nothing_and_heals_by_itself() {
     let waits = matches!(outcome, Err(StoreError::Unavailable(_)));
     assert!(waits || outcome == Ok(()), "{outcome:?}");
     let backlog = h.store.backlog().await.unwrap();
-    // On a disk that was full to the last byte nothing was stored at all.
-    let unfinished = backlog.get(&name("log")).map_or(0, |log| log.unfinished);
-    assert_eq!(unfinished, stored.len() as u64 - 1);
+    let waiting = backlog.get("log").map_or(0, |log| log.unfinished);
+    assert_eq!(waiting, stored.len() as u64 - 1);
 
     std::fs::remove_file(h.engine.ballast()).unwrap();
     until("healed without traffic", async || h.store.health().is_ok()).await;
@@ -191,23 +190,85 @@ async fn a_log_that_was_removed_is_saved_into_the_database() {
 }
 
 #[tokio::test]
-async fn an_attempt_of_unknown_end_is_due_again() {
+async fn a_file_overwritten_with_rubbish_crashes_nothing() {
+    let h = Harness::new(Sqlite::new());
+    let path = h.engine.0.path().join("events.db");
+    h.pending("a", &["cms"]).await;
+    let rubbish = h.engine.0.path().join("rubbish");
+    std::fs::write(&rubbish, vec![0x5a; 64 * 1024]).unwrap();
+    let original = h.engine.0.path().join("original");
+    std::fs::rename(&path, &original).unwrap();
+    std::fs::rename(&rubbish, &path).unwrap();
+    until("the fault shows", async || h.store.health().is_err()).await;
+    let refused = resolved(h.store.insert(event("one", "b"), vec![]).unwrap()).await;
+    assert!(
+        matches!(refused, Err(StoreError::Unavailable(_))),
+        "{refused:?}"
+    );
+    assert!(h.store.claim(&[], h.now()).await.is_err());
+    assert_eq!(
+        std::fs::read(&path).unwrap(),
+        vec![0x5a; 64 * 1024],
+        "left as it is"
+    );
+    // Put back where it was, it is taken up again, without traffic.
+    std::fs::rename(&original, &path).unwrap();
+    until("healed", async || h.store.health().is_ok()).await;
+    assert!(h.insert(event("one", "a"), vec![]).await.duplicate);
+    h.store.close().await;
+    is_whole(&path);
+}
+
+/// Has the next commit reach the disk and yet end in an I/O error.
+fn fail_next_commit(store: &SqliteStore) {
+    store
+        .shared
+        .commit_fault
+        .store(true, std::sync::atomic::Ordering::Release);
+}
+
+#[tokio::test]
+async fn commits_of_unknown_end_leave_nothing_stuck() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("events.db");
-    let h = Harness::new(Sqlite(folder));
+    let clock = SetClock::new();
+    let lock = StoreLock::take(&path).unwrap();
+    let store = Arc::new(SqliteStore::open(config(&path, clock.clone(), 1000), lock).unwrap());
+    let h = Harness {
+        engine: Sqlite(folder),
+        clock,
+        store: Arc::clone(&store) as Arc<dyn Store>,
+    };
+    let unavailable = |error: &StoreError| matches!(error, StoreError::Unavailable(_));
+
+    fail_next_commit(&store);
     let (wanted, mut fate) = handed("cms");
-    let id = h.insert(event("one", "a"), vec![wanted]).await.id;
-    let delivery = filled(&mut fate);
-    // As the writer does after a commit that failed with an I/O error although
-    // it had reached the disk.
-    let connection = Connection::open(&path).unwrap();
-    let attempt = (delivery.event.row, "cms", delivery.attempt);
-    let now = super::super::rows::millis(h.now());
-    let wrong = crate::delivery::WorkerId(delivery.worker.0 + 1);
-    assert!(!super::super::rows::disown(&connection, attempt, wrong, now).unwrap());
-    assert!(super::super::rows::disown(&connection, attempt, delivery.worker, now).unwrap());
-    assert_eq!(h.stands(id, "cms").await, (Status::Pending, 0));
-    assert_eq!(h.claim("cms", 1).await[0].attempt, 1);
+    let result = resolved(store.insert(event("one", "a"), vec![wanted]).unwrap()).await;
+    assert!(unavailable(result.as_ref().unwrap_err()), "{result:?}");
+    assert!(matches!(fate.try_recv(), Ok(SlotFate::Dropped)));
+    assert!(store.health().is_err());
+    // The repeat finds it; nobody has its attempt, so it is due.
+    let repeat = h.insert(event("one", "a"), vec![]).await;
+    assert!(repeat.duplicate);
+    assert_eq!(h.stands(repeat.id, "cms").await, (Status::Pending, 0));
+    assert_eq!(store.backlog().await.unwrap()["cms"].unfinished, 1);
+
+    fail_next_commit(&store);
+    let claimed = store
+        .claim(&[(crate::store::conformance::name("cms"), 1)], h.now())
+        .await;
+    assert!(unavailable(&claimed.unwrap_err()));
+    let delivery = h.claim("cms", 1).await.remove(0);
+    assert_eq!(delivery.attempt, 1);
+
+    fail_next_commit(&store);
+    let outcome = h.record(delivery.key(), Verdict::Succeeded).await;
+    assert!(unavailable(&outcome.unwrap_err()));
+    let again = h.record(delivery.key(), Verdict::Succeeded).await;
+    assert_eq!(again, Err(StoreError::NotOurs), "it was written");
+    assert_eq!(h.stands(repeat.id, "cms").await, (Status::Succeeded, 1));
+    assert_eq!(store.backlog().await.unwrap()["cms"].unfinished, 0);
+    until("healed", async || store.health().is_ok()).await;
 }
 
 #[tokio::test]

@@ -182,13 +182,11 @@ async fn another_program_with_the_file_locked_is_waited_for() {
     let h = Harness::new(Sqlite::new());
     let other = Connection::open(h.engine.0.path().join("events.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let receipt = h.store.insert(event("one", "a"), vec![]).unwrap();
-    let let_go = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(200));
-        other.execute_batch("ROLLBACK").unwrap();
-    });
+    let mut receipt = h.store.insert(event("one", "a"), vec![]).unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(200), &mut receipt).await;
+    assert!(early.is_err(), "neither stored nor refused yet: {early:?}");
+    other.execute_batch("ROLLBACK").unwrap();
     resolved(receipt).await.unwrap();
-    let_go.join().unwrap();
 }
 
 #[tokio::test]
@@ -260,4 +258,32 @@ async fn readers_writer_and_retention_race_without_harm() {
     assert!(removed > 0 && removed <= 1000, "{removed} removed");
     let backlog = h.store.backlog().await.unwrap();
     assert_eq!(backlog[&name("cms")].unfinished, 1000);
+}
+
+struct Panics;
+
+impl crate::store::HandOver for Panics {
+    fn fill(self: Box<Self>, _: crate::delivery::Delivery) {
+        panic!("on purpose: a fault of the writer's thread");
+    }
+}
+
+#[tokio::test]
+async fn a_writer_that_panics_leaves_nobody_waiting() {
+    let h = Harness::new(Sqlite::new());
+    let wanted = crate::store::Wanted {
+        handler: name("cms"),
+        slot: Some(crate::store::Slot::new(Box::new(Panics))),
+    };
+    let receipt = h.store.insert(event("one", "a"), vec![wanted]).unwrap();
+    let waited = tokio::time::timeout(DEADLINE, receipt).await.unwrap();
+    assert!(
+        waited.is_err(),
+        "no answer is given: it is not known what holds"
+    );
+    until("the fault shows", async || h.store.health().is_err()).await;
+    assert!(h.store.insert(event("one", "b"), vec![]).is_err());
+    let claimed = h.store.claim(&[], h.now()).await;
+    assert!(matches!(claimed, Err(StoreError::Unavailable(_))));
+    h.store.close().await;
 }
