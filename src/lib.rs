@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod request;
+pub mod throttle;
 
 pub mod signature;
 

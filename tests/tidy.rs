@@ -12,6 +12,7 @@ const LAYERS: [&[&str]; 5] = [
         "event",
         "delivery",
         "filter",
+        "throttle",
     ],
     &["handler", "store"],
     &["dispatch", "ingest"],

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use secrecy::SecretString;
 
+use crate::settings::secrets;
+
 /// A command that was used in a way that cannot work: exit code 64. The text
 /// says what is wrong and what to do; it never shows a secret.
 #[derive(Debug, thiserror::Error)]
@@ -46,39 +48,12 @@ impl KeyArgs {
     }
 }
 
-/// The first key of a file of keys, by the rules for secret files: a BOM and
-/// blanks around a line are removed, empty lines skipped, and a blank inside a
-/// key is an error.
+/// The first key of a file of keys, read as the service reads it.
 fn read_key(file: &Path) -> Result<SecretString, UsageError> {
-    let name = file.display();
-    let bytes = std::fs::read(file).map_err(|error| {
-        UsageError(format!(
-            "cannot read the key file {name}: {error}; name a file with the key in its first line"
-        ))
-    })?;
-    let text = String::from_utf8(bytes).map_err(|_| {
-        UsageError(format!(
-            "the key file {name} is not UTF-8; save it as UTF-8"
-        ))
-    })?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    let mut lines = text.lines().enumerate();
-    let (number, key) = lines
-        .find_map(|(number, line)| {
-            let line = line.trim();
-            (!line.is_empty()).then_some((number + 1, line))
-        })
-        .ok_or_else(|| {
-            UsageError(format!(
-                "the key file {name} holds no key; write the key into its first line"
-            ))
-        })?;
-    if key.contains(char::is_whitespace) {
-        return Err(UsageError(format!(
-            "line {number} of the key file {name} has a blank inside the key; one key stands on one line"
-        )));
-    }
-    Ok(SecretString::from(key))
+    let keys = secrets::read_keys(file)
+        .map_err(|error| UsageError(format!("--key-file: {error}; {}", error.hint())))?;
+    let first = keys.into_iter().next();
+    Ok(first.expect("a file without a key was refused"))
 }
 
 #[cfg(test)]
@@ -113,8 +88,8 @@ mod tests {
     #[test]
     fn what_is_no_key_is_refused_without_showing_it() {
         for (text, problem) in [
-            (&b""[..], "holds no key"),
-            (b"\n  \n", "holds no key"),
+            (&b""[..], "nothing but blank lines"),
+            (b"\n  \n", "nothing but blank lines"),
             (b"\ns3 cret\n", "line 2"),
             (b"s3cret\xff", "not UTF-8"),
         ] {

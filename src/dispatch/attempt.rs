@@ -132,7 +132,7 @@ impl Crew {
     }
 
     fn log_failure(&self, lane: &Lane, delivery: &Delivery, verdict: Verdict, reason: &Reason) {
-        let Some(suppressed) = self.metrics.of(&lane.config.name).log.admit() else {
+        let Some(suppressed) = self.metrics.of(&lane.config.name).log.admit(Instant::now()) else {
             return;
         };
         let event_id = delivery.event.id;

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
@@ -15,6 +14,12 @@ use prometheus_client::registry::Registry;
 use crate::delivery::Verdict;
 use crate::request::HandlerName;
 use crate::store::Backlog;
+use crate::throttle::Throttle;
+
+/// Lines about failed attempts of one handler …
+const FAILURE_LINES_MAX: u32 = 10;
+/// … in this span; the rest are counted.
+const FAILURE_SPAN: Duration = Duration::from_secs(1);
 
 type HandlerLabel = [(&'static str, String); 1];
 type ResultLabels = [(&'static str, String); 2];
@@ -36,7 +41,7 @@ pub struct HandlerMetrics {
     /// How long attempts took.
     pub seconds: Histogram,
     /// Lets a few failures a second into the log.
-    pub log: LogLimit,
+    pub log: Throttle,
     succeeded: Counter,
     retried: Counter,
     dead: Counter,
@@ -92,7 +97,7 @@ impl DispatchMetrics {
         };
         HandlerMetrics {
             seconds: self.seconds.get_or_create(&handler()).clone(),
-            log: LogLimit::default(),
+            log: Throttle::new(FAILURE_LINES_MAX, FAILURE_SPAN),
             succeeded: result("succeeded"),
             retried: result("failed"),
             dead: result("dead"),
@@ -152,41 +157,5 @@ impl DispatchMetrics {
             "Deliveries that were given up and not redelivered",
             self.dead.clone(),
         );
-    }
-}
-
-/// Lets a few lines a second through and counts the others, so that a dead
-/// destination does not bury everything else in the log.
-#[derive(Debug, Default)]
-pub struct LogLimit(Mutex<LimitState>);
-
-#[derive(Debug, Default)]
-struct LimitState {
-    second: Option<Instant>,
-    admitted: u32,
-    suppressed: u64,
-}
-
-impl LogLimit {
-    /// Lines per second.
-    const PER_SECOND: u32 = 10;
-
-    /// Whether a line may be written now, and how many were not since the last.
-    pub fn admit(&self) -> Option<u64> {
-        let mut state = self.0.lock().expect("plain arithmetic cannot panic");
-        let now = Instant::now();
-        if state
-            .second
-            .is_none_or(|second| now.duration_since(second) >= Duration::from_secs(1))
-        {
-            state.second = Some(now);
-            state.admitted = 0;
-        }
-        if state.admitted < Self::PER_SECOND {
-            state.admitted += 1;
-            return Some(std::mem::take(&mut state.suppressed));
-        }
-        state.suppressed += 1;
-        None
     }
 }

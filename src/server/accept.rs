@@ -28,7 +28,7 @@ use super::ServerConfig;
 use super::connection::{Busy, Connection, Due, Over};
 use super::io::WatchedIo;
 use super::registry::Connections;
-use super::throttle::Throttle;
+use crate::throttle::Throttle;
 
 /// From the close on, what was read has to be answered within this.
 pub(super) const CLOSE_ANSWER_MAX: Duration = Duration::from_millis(500);

@@ -8,7 +8,9 @@ use std::time::Duration;
 use axum::body::Body as AxumBody;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request as AxumRequest, State};
-use axum::http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
+use axum::http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS,
+};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response as AxumResponse};
 use axum::routing::{Router, get};
@@ -18,6 +20,7 @@ use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 use tokio::time::timeout;
 use tower::ServiceExt;
+use tower_http::set_header::SetResponseHeaderLayer;
 use tracing::{debug, warn};
 
 use super::accept::{ConnectionLimits, Endpoint};
@@ -80,6 +83,16 @@ impl Admin {
             .route("/readyz", get(readyz))
             .method_not_allowed_fallback(only_get)
             .merge(guarded)
+            // Events are nobody's business but the asker's: no cache keeps
+            // them, and no browser takes their text for anything else.
+            .layer(SetResponseHeaderLayer::overriding(
+                CACHE_CONTROL,
+                HeaderValue::from_static("no-store"),
+            ))
+            .layer(SetResponseHeaderLayer::overriding(
+                X_CONTENT_TYPE_OPTIONS,
+                HeaderValue::from_static("nosniff"),
+            ))
             .with_state(state);
         Self { router }
     }

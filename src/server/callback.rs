@@ -26,12 +26,12 @@ use super::head::check_size;
 use super::metrics::SourceMetrics;
 use super::peer::TrustedProxies;
 use super::refusal::{Refusal, RefusalLog};
-use super::throttle::Throttle;
 use super::{Readiness, ServerConfig, ServerMetrics};
 use crate::ingest::{Accepted, Ingest, Source};
 use crate::request::{KeptHead, RequestHead};
 use crate::signature::{BodyCheck, HeadVerdict, Verified, VerifiedRequest};
 use crate::store::Inserted;
+use crate::throttle::Throttle;
 
 /// How long a body that is on its way may still take when the listener closes.
 const CLOSE_BODY_MAX: Duration = Duration::from_millis(100);

@@ -29,7 +29,6 @@ mod refusal;
 mod registry;
 #[cfg(test)]
 mod tests;
-mod throttle;
 
 pub use accept::{ConnectionLimits, Endpoint, run};
 pub use admin::Admin;

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use tracing::info;
 
 use super::error::Rejection;
-use super::throttle::Throttle;
 use crate::request::SourceName;
 use crate::signature::SignatureError;
+use crate::throttle::Throttle;
 
 /// Lines per reason in each [`SPAN`].
 const LINES_MAX: u32 = 10;

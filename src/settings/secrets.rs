@@ -68,7 +68,7 @@ pub enum Fault {
 
 impl SecretFileError {
     /// What to do about it.
-    pub(super) fn hint(&self) -> &'static str {
+    pub fn hint(&self) -> &'static str {
         match self {
             Self::Unreadable { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => "create the file, or correct the path",

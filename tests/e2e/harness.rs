@@ -181,6 +181,18 @@ impl Service {
         exchange(self.admin, request.as_bytes()).expect("the admin listener answers")
     }
 
+    /// The head of the admin listener's answer, in lower case.
+    pub fn head(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.admin).expect("the admin listener accepts");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        let (head, _) = answer.split_once("\r\n\r\n").expect("a head");
+        head.to_lowercase()
+    }
+
     /// The event as the admin listener shows it.
     pub fn event(&self, id: &str) -> Value {
         let (status, body) = self.get(&format!("/api/events/{id}"));

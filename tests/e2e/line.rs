@@ -25,6 +25,9 @@ fn an_event_is_stored_delivered_and_explained() {
     assert_eq!(event["verified"]["key"], 1);
     assert_eq!(event["body"]["UserId"], 1_833_220_977_561_234_u64);
     assert_eq!(event["deliveries"][0]["history"][0]["result"], "succeeded");
+    let head = service.head(&format!("/api/events/{id}"));
+    assert!(head.contains("cache-control: no-store"), "{head}");
+    assert!(head.contains("x-content-type-options: nosniff"), "{head}");
     let (status, metrics) = service.get("/metrics");
     assert_eq!(status, 200);
     let counted = r#"ims_receiver_requests_total{source="default",status="200"} 1"#;

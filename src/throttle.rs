@@ -1,11 +1,12 @@
-//! Keeps what strangers can trigger from filling the log.
+//! Keeps what others can trigger, a stranger's flood or a dead destination,
+//! from burying everything else in the log.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Lets a number of lines through in each span of time and counts the rest.
 #[derive(Debug)]
-pub(super) struct Throttle {
+pub struct Throttle {
     lines_max: u32,
     span: Duration,
     state: Mutex<State>,
@@ -20,7 +21,7 @@ struct State {
 
 impl Throttle {
     /// Lets `lines_max` lines through in each `span`.
-    pub(super) fn new(lines_max: u32, span: Duration) -> Self {
+    pub fn new(lines_max: u32, span: Duration) -> Self {
         Self {
             lines_max,
             span,
@@ -30,7 +31,7 @@ impl Throttle {
 
     /// Whether there is room for a line at `now`, and how many had none since
     /// the line before it.
-    pub(super) fn admit(&self, now: Instant) -> Option<u64> {
+    pub fn admit(&self, now: Instant) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.began.is_none_or(|began| now >= began + self.span) {
             state.began = Some(now);
