@@ -208,6 +208,24 @@ impl App {
         self.readiness.set(Unready::ListenerDown);
     }
 
+    /// Waits until no delivery is unfinished, at most `patience`. A stop would
+    /// leave what is not begun to the next start; a service that has none, such
+    /// as the demo's, waits first.
+    pub async fn finished(&self, patience: Duration) {
+        const LOOK_AGAIN: Duration = Duration::from_millis(10);
+        let idle = async {
+            loop {
+                let backlog = self.store.backlog().await;
+                if backlog.is_ok_and(|all| all.values().all(|one| one.unfinished == 0)) {
+                    return;
+                }
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        // Whoever calls this goes on in either case.
+        let _ = tokio::time::timeout(patience, idle).await;
+    }
+
     /// SIGHUP: handlers reopen their files.
     pub fn reopen(&self) {
         self.dispatcher.reopen();

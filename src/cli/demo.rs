@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -20,6 +21,9 @@ use crate::telemetry::{Log, LogFormat, LogTarget};
 
 /// Events that the built-in sender sends a second.
 const RATE: f64 = 2.0;
+
+/// How long the end waits for what was acknowledged and not yet shown.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Show the whole line at work, with a built-in sender; leaves nothing behind
 #[derive(Debug, Clone, Args)]
@@ -87,6 +91,7 @@ impl DemoArgs {
                 asked = signals.next() => if asked == Asked::Stop { stop.cancel() },
             }
         };
+        app.finished(PATIENCE).await;
         app.stop().await;
         folder
             .close()
