@@ -306,10 +306,7 @@ struct SourceMetrics {
 
 impl SourceMetrics {
     fn new(config: &SourceConfig, metrics: &IngestMetrics) -> Self {
-        let keys = match &config.auth {
-            SchemeConfig::Ims(ims) => ims.keys.len(),
-            SchemeConfig::None => 0,
-        };
+        let keys = config.auth.keys().len();
         let labels = SourceLabels {
             source: Label(config.name.clone()),
         };

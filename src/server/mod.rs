@@ -23,6 +23,7 @@ mod head;
 pub mod health;
 mod history;
 mod io;
+mod judge;
 pub mod metrics;
 mod peer;
 mod refusal;
