@@ -11,8 +11,10 @@ use crate::settings;
 use crate::telemetry::LogFormat;
 
 pub mod check;
+pub mod completions;
 pub mod demo;
 pub mod health;
+pub mod schema;
 pub mod send;
 pub mod serve;
 pub mod sign;
@@ -52,6 +54,9 @@ enum Command {
     Sign(sign::SignArgs),
     Send(send::SendArgs),
     Health(health::HealthArgs),
+    /// Print the JSON Schema of the configuration file
+    Schema,
+    Completions(completions::CompletionsArgs),
 }
 
 impl Cli {
@@ -73,6 +78,8 @@ impl Cli {
                     .map_err(|error| UsageError(error.to_string()))?;
                 small_runtime()?.block_on(args.run(loaded.settings.admin.listen))
             }
+            Command::Schema => Ok(schema::run(&mut std::io::stdout().lock())?),
+            Command::Completions(args) => Ok(args.run(&mut std::io::stdout().lock())?),
         }
     }
 }

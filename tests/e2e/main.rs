@@ -9,5 +9,7 @@ mod cli;
 mod crash;
 /// Acceptance and refusal, duplicates, and what the admin listener tells.
 mod line;
+/// The printed schema, and a second opinion on what it says.
+mod schema;
 /// Stops: drained, exit 0, nothing lost.
 mod shutdown;
