@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll, ready};
 
+use axum::http::HeaderMap;
 use ipnet::IpNet;
 use jiff::Timestamp;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
@@ -135,7 +136,11 @@ pub struct Source {
 }
 
 impl Source {
-    fn new(config: &SourceConfig, metrics: &IngestMetrics) -> Result<Self, SchemeError> {
+    /// The source of this configuration.
+    ///
+    /// # Errors
+    /// [`SchemeError`] where it could let in everybody or nobody.
+    pub fn new(config: &SourceConfig, metrics: &IngestMetrics) -> Result<Self, SchemeError> {
         let allow_from = config
             .allow_from
             .as_ref()
@@ -175,6 +180,12 @@ impl Source {
         now: Timestamp,
     ) -> Result<HeadVerdict, SignatureError> {
         self.scheme.check_head(head, now)
+    }
+
+    /// The time a request says it was sent at, where its scheme has one and it
+    /// says so once. Nothing about it is proved.
+    pub fn sent_at(&self, headers: &HeaderMap) -> Option<Timestamp> {
+        self.scheme.sent_at(headers)
     }
 
     /// Counts a request whose sender was proved.

@@ -207,7 +207,7 @@ impl Inner {
             .judge
             .head(&route.source, request, peer)
             .inspect_err(|rejection| self.note_refusal(route, rejection, peer))?;
-        let working = proof.is_complete().then(|| connection.working());
+        let working = proof.verified().map(|_| connection.working());
         self.judge.announced(request.body())?;
         Ok(Genuine {
             proof,

@@ -92,9 +92,12 @@ impl Judge {
 }
 
 impl Proof {
-    /// Whether nothing is left to prove.
-    pub(super) fn is_complete(&self) -> bool {
-        matches!(self, Self::Head(_))
+    /// What is proved without the body; `None` where all of it is needed.
+    pub(super) fn verified(&self) -> Option<&Verified> {
+        match self {
+            Self::Head(verified) => Some(verified),
+            Self::Body(_) => None,
+        }
     }
 
     /// What is proved once the whole body is there.

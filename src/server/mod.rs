@@ -18,6 +18,7 @@ pub mod callback;
 mod connection;
 mod detached;
 mod error;
+pub mod explain;
 mod frames;
 mod head;
 pub mod health;

@@ -7,6 +7,8 @@ mod harness;
 mod cli;
 /// Kills at random moments under load: every acknowledged event is delivered.
 mod crash;
+/// What `explain` says of a captured request is what the service does with it.
+mod explain;
 /// Acceptance and refusal, duplicates, and what the admin listener tells.
 mod line;
 /// The printed schema, and a second opinion on what it says.

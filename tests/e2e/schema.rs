@@ -118,7 +118,7 @@ fn every_shell_has_its_completions() {
         let (code, stdout, stderr) = output(program().args(["completions", shell]));
         assert_eq!(code, 0, "{stderr}");
         assert!(stdout.contains(words), "{shell}: {stdout}");
-        for command in ["serve", "check", "completions"] {
+        for command in ["serve", "explain", "completions"] {
             assert!(stdout.contains(command), "{shell} lacks {command}");
         }
     }
