@@ -34,10 +34,10 @@ struct Arguments {
     #[arg(long, value_delimiter = ',', value_enum)]
     only: Vec<Group>,
     /// How long each measurement takes.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 4)]
     seconds: u64,
     /// How often each measurement is repeated, in turn with what it is compared to.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 5)]
     rounds: u64,
     /// The folder of the stores; a tmpfs keeps the disk out of the picture.
     #[arg(long, default_value = "/dev/shm")]

@@ -30,6 +30,11 @@ impl Folder {
 
     /// Starts the service with these handlers, written as in the configuration.
     pub fn start(&self, handlers: &str) -> anyhow::Result<Service> {
+        self.start_with("", handlers)
+    }
+
+    /// Starts it with a setting of the store beside.
+    pub fn start_with(&self, setting: &str, handlers: &str) -> anyhow::Result<Service> {
         let config = self.path("receiver.toml");
         let text = format!(
             r#"
@@ -39,6 +44,7 @@ listen = "127.0.0.1:0"
 listen = "127.0.0.1:0"
 [store]
 path = {store:?}
+{setting}
 [dispatch]
 drain = "1s"
 [sources.default]
