@@ -42,7 +42,7 @@ impl Received {
 pub struct Answer {
     pub after: Duration,
     pub status: u16,
-    pub headers: &'static [(&'static str, &'static str)],
+    pub header: Option<(&'static str, String)>,
 }
 
 impl Answer {
@@ -50,7 +50,7 @@ impl Answer {
         Self {
             after: Duration::ZERO,
             status,
-            headers: &[],
+            header: None,
         }
     }
 
@@ -62,10 +62,10 @@ impl Answer {
         }
     }
 
-    /// A status with one field in its head.
-    pub fn with(status: u16, headers: &'static [(&'static str, &'static str)]) -> Self {
+    /// A status with a field in its head.
+    pub fn with(status: u16, name: &'static str, value: impl Into<String>) -> Self {
         Self {
-            headers,
+            header: Some((name, value.into())),
             ..Self::status(status)
         }
     }
@@ -200,8 +200,8 @@ async fn receive(
     // Dropped here when the other side hangs up before that.
     tokio::time::sleep(answer.after).await;
     let mut response = Response::builder().status(answer.status);
-    for (name, value) in answer.headers {
-        response = response.header(*name, *value);
+    if let Some((name, value)) = answer.header {
+        response = response.header(name, value);
     }
     let success = StatusCode::from_u16(answer.status).is_ok_and(|status| status.is_success());
     if success {

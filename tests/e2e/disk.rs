@@ -220,7 +220,11 @@ fn a_database_of_a_newer_version_is_refused_untouched() {
 
 #[test]
 fn what_is_no_database_is_refused_untouched() {
-    for content in [&b"SQLite format 3\0 and nothing else"[..], &[0; 4096]] {
+    for content in [
+        &b"this is no database at all"[..],
+        b"SQLite format 3\0 and nothing else",
+        &[0; 4096],
+    ] {
         let folder = Folder::with_log();
         create_dir(folder.path("data")).expect("a folder");
         let store = folder.path("data/events.db");

@@ -263,6 +263,7 @@ impl Service {
         wait_for("every delivery of the event is finished", || {
             let event = self.event(id);
             let deliveries = event["deliveries"].as_array().expect("a list");
+            assert!(!deliveries.is_empty(), "no handler wanted it: {event:#}");
             let done = |one: &Value| one["status"] == "succeeded" || one["status"] == "dead";
             deliveries.iter().all(done).then_some(event)
         })
