@@ -7,6 +7,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,8 +67,15 @@ pub enum StartError {
     #[error(transparent)]
     Scheme(#[from] SchemeError),
     /// The store opened and failed at once.
-    #[error(transparent)]
-    Broken(#[from] StoreError),
+    #[error(
+        "{path}: the store opened, but takes no commit; see that its disk has room and can be written, and start again"
+    )]
+    Broken {
+        /// The file of the store.
+        path: PathBuf,
+        /// What the store says.
+        source: StoreError,
+    },
 }
 
 /// What a start needs beside the settings.
@@ -159,7 +167,11 @@ impl App {
             Arc::clone(&environment.clock),
             metrics.dispatch.clone(),
         )
-        .await?;
+        .await
+        .map_err(|source| StartError::Broken {
+            path: settings.store.path.clone(),
+            source,
+        })?;
         let ingest = Ingest::new(
             &settings.sources,
             Arc::clone(&store),

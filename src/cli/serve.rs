@@ -51,7 +51,7 @@ async fn serve(
     let mut signals = Signals::listen()?;
     let mut app = match App::start(settings, environment).await {
         Ok(app) => app,
-        Err(StartError::Broken(error)) => return Err(error.into()),
+        Err(error @ StartError::Broken { .. }) => return Err(error.into()),
         Err(error) => return Err(UsageError(error.to_string()).into()),
     };
     tracing::info!(
