@@ -36,7 +36,7 @@ const BACKLOG: u32 = 4096;
 /// How often the gauges of the backlog are read.
 const GAUGES: Duration = Duration::from_secs(2);
 
-/// A start that was refused. All but the last are exit code 64.
+/// A start that was refused. Exit code 64, unless it [may pass](Self::may_pass).
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be bound.
@@ -76,6 +76,17 @@ pub enum StartError {
         /// What the store says.
         source: StoreError,
     },
+}
+
+impl StartError {
+    /// Whether the same start may work later without anybody changing it, so
+    /// that a supervisor should try again.
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Broken { .. } | Self::Store(OpenError::NoRoom { .. })
+        )
+    }
 }
 
 /// What a start needs beside the settings.

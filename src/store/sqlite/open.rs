@@ -167,14 +167,15 @@ pub fn reopen_writer(lock: &StoreLock) -> Result<Connection, OpenError> {
 pub fn failed(path: &Path, problem: &str, error: &rusqlite::Error) -> OpenError {
     let full = rustix::fs::statvfs(path)
         .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < ROOM_BYTES_MIN);
-    let hint = if full {
-        "its disk is full: make room there and start again"
-    } else {
-        "look at the disk and the file's rights; a damaged file has to be restored from a backup"
-    };
+    let (path, problem) = (path.to_owned(), format!("{problem}: {}", readable(error)));
+    if full {
+        return OpenError::NoRoom { path, problem };
+    }
+    let hint =
+        "look at the disk and the file's rights; a damaged file has to be restored from a backup";
     OpenError::Unusable {
-        path: path.to_owned(),
-        problem: format!("{problem}: {}", readable(error)),
+        path,
+        problem,
         hint: hint.to_owned(),
     }
 }
