@@ -7,6 +7,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ const BACKLOG: u32 = 4096;
 /// How often the gauges of the backlog are read.
 const GAUGES: Duration = Duration::from_secs(2);
 
-/// A start that was refused. All but the last are exit code 64.
+/// A start that was refused. Exit code 64, unless it [may pass](Self::may_pass).
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be bound.
@@ -66,8 +67,26 @@ pub enum StartError {
     #[error(transparent)]
     Scheme(#[from] SchemeError),
     /// The store opened and failed at once.
-    #[error(transparent)]
-    Broken(#[from] StoreError),
+    #[error(
+        "{path}: the store opened, but takes no commit; see that its disk has room and can be written, and start again"
+    )]
+    Broken {
+        /// The file of the store.
+        path: PathBuf,
+        /// What the store says.
+        source: StoreError,
+    },
+}
+
+impl StartError {
+    /// Whether the same start may work later without anybody changing it, so
+    /// that a supervisor should try again.
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Broken { .. } | Self::Store(OpenError::NoRoom { .. })
+        )
+    }
 }
 
 /// What a start needs beside the settings.
@@ -159,7 +178,11 @@ impl App {
             Arc::clone(&environment.clock),
             metrics.dispatch.clone(),
         )
-        .await?;
+        .await
+        .map_err(|source| StartError::Broken {
+            path: settings.store.path.clone(),
+            source,
+        })?;
         let ingest = Ingest::new(
             &settings.sources,
             Arc::clone(&store),

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use crate::app::{App, Environment, StartError};
+use crate::app::{App, Environment};
 use crate::clock::SystemClock;
 use crate::handler::log::LineFormat;
 use crate::lifecycle::{Asked, Signals};
@@ -51,7 +51,7 @@ async fn serve(
     let mut signals = Signals::listen()?;
     let mut app = match App::start(settings, environment).await {
         Ok(app) => app,
-        Err(StartError::Broken(error)) => return Err(error.into()),
+        Err(error) if error.may_pass() => return Err(error.into()),
         Err(error) => return Err(UsageError(error.to_string()).into()),
     };
     tracing::info!(

@@ -37,6 +37,15 @@ impl Latencies {
         self.max = self.max.max(latency);
     }
 
+    /// Counts what `other` counted, too.
+    pub fn merge(&mut self, other: &Self) {
+        for (ours, theirs) in self.counts.iter_mut().zip(&other.counts) {
+            *ours += theirs;
+        }
+        self.total += other.total;
+        self.max = self.max.max(other.max);
+    }
+
     /// The time that the share `quantile` (0 to 1) of all stayed at or below;
     /// zero where there is none.
     pub fn quantile(&self, quantile: f64) -> Duration {
@@ -100,6 +109,11 @@ mod tests {
             );
         }
         assert_eq!(latencies.quantile(1.0), Duration::from_micros(100_000));
+        let mut merged = Latencies::default();
+        merged.record(Duration::from_secs(1));
+        merged.merge(&latencies);
+        assert_eq!(merged.quantile(0.5), latencies.quantile(0.5));
+        assert_eq!(merged.max(), Duration::from_secs(1));
         assert_eq!(latencies.max(), Duration::from_micros(100_000));
     }
 

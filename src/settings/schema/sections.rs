@@ -69,7 +69,7 @@ pub(super) fn store() -> Value {
             "path": with_default(file("The database file; its folder is made where it is missing.", "data/events.db"), "data/events.db"),
             "dedup_window": duration("1h", "How long a body is remembered, so that a repeat is known as one."),
             "dedup_entries_max": with_default(
-                whole(1, 100_000_000, "How many bodies are remembered at the most; about 23 bytes of memory each."),
+                whole(1, 100_000_000, "How many bodies are remembered at the most; about 35 bytes of memory each."),
                 1_000_000,
             ),
             "retention": duration("30d", "How long finished events are kept; not below dedup_window."),

@@ -3,7 +3,7 @@
 //! A ring of entries in the order of their arrival, with a hash table of
 //! positions over it. Both have their full capacity from the start, so that no
 //! insert ever waits for a table to grow, and touch memory only as they fill:
-//! a million entries take about 37 MiB.
+//! a million entries take about 34 MiB.
 
 use std::time::Duration;
 
@@ -18,14 +18,27 @@ use crate::store::StoreConfig;
 /// Ages are counted in steps of this many milliseconds, to keep entries small.
 const STEP_MS: i64 = 100;
 
-/// One remembered body. The row is kept as bytes so that an entry needs no
+/// One remembered body. Numbers are kept as bytes so that an entry needs no
 /// padding.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     fingerprint: Fingerprint,
-    row: [u8; 8],
+    /// The lowest five bytes of the row: a million million events.
+    row: [u8; 5],
     /// When it was stored, in steps since the window's base.
-    at: u32,
+    at: [u8; 4],
+}
+
+impl Entry {
+    fn row(&self) -> i64 {
+        let [a, b, c, d, e] = self.row;
+        i64::from_le_bytes([a, b, c, d, e, 0, 0, 0])
+    }
+}
+
+fn row_bytes(row: i64) -> [u8; 5] {
+    let [a, b, c, d, e, ..] = row.to_le_bytes();
+    [a, b, c, d, e]
 }
 
 /// The bodies of the last `span`, at most `capacity` of them.
@@ -71,7 +84,7 @@ impl Window {
             self.ring[at as usize].fingerprint == *fingerprint
         })?;
         let entry = &self.ring[*position as usize];
-        (self.age(entry, now_ms) <= self.span_steps).then(|| i64::from_le_bytes(entry.row))
+        (self.age(entry, now_ms) <= self.span_steps).then(|| entry.row())
     }
 
     /// Remembers a body that was committed. What is too old goes, and so does
@@ -86,8 +99,8 @@ impl Window {
         self.forget(&fingerprint);
         let entry = Entry {
             fingerprint,
-            row: row.to_le_bytes(),
-            at: self.step(at_ms),
+            row: row_bytes(row),
+            at: self.step(at_ms).to_le_bytes(),
         };
         let position = (self.oldest + self.len) % self.capacity;
         if position == self.ring.len() {
@@ -132,7 +145,8 @@ impl Window {
     }
 
     fn age(&self, entry: &Entry, now_ms: i64) -> u32 {
-        self.step(now_ms).saturating_sub(entry.at)
+        self.step(now_ms)
+            .saturating_sub(u32::from_le_bytes(entry.at))
     }
 
     fn pop(&mut self) {
@@ -198,7 +212,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_as_small_as_the_memory_figure_says() {
-        assert_eq!(size_of::<Entry>(), 28);
+        assert_eq!(size_of::<Entry>(), 25);
     }
 
     #[test]
@@ -209,6 +223,14 @@ mod tests {
         assert_eq!(window.find(&print(1), 1_009_900), Some(11));
         assert_eq!(window.find(&print(2), 1_000_000), None);
         assert_eq!(window.find(&print(1), 1_010_200), None);
+    }
+
+    #[test]
+    fn rows_keep_all_their_digits() {
+        let mut window = Window::new(Duration::from_secs(10), 100, 0);
+        let row = 0x00f1_2345_6789;
+        window.push(print(1), row, 0);
+        assert_eq!(window.find(&print(1), 0), Some(row));
     }
 
     #[test]
