@@ -19,7 +19,8 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 use subtle::{ConditionallySelectable, ConstantTimeEq};
 
-use super::parts::{check_keys, check_time, from_hex, only, seconds, sent_at};
+use super::key_ring::KeyRing;
+use super::parts::{check_time, from_hex, only, seconds, sent_at};
 use super::{BodyCheck, HeadVerdict, Scheme, SchemeError, SchemeName, SignatureError, Verified};
 use crate::request::RequestHead;
 
@@ -87,7 +88,7 @@ fn digest(key: &str, timestamp: Option<&[u8]>, body: &[u8]) -> Digest {
 
 /// Judges requests by a signature over their body.
 pub struct HmacScheme {
-    keys: Arc<[SecretString]>,
+    keys: KeyRing,
     header: HeaderName,
     prefix: String,
     encoding: Encoding,
@@ -101,9 +102,8 @@ impl HmacScheme {
     /// # Errors
     /// [`SchemeError`] where there is no key, or an empty one.
     pub fn new(config: &HmacConfig) -> Result<Self, SchemeError> {
-        check_keys(&config.keys)?;
         Ok(Self {
-            keys: config.keys.clone().into(),
+            keys: KeyRing::new(&config.keys)?,
             header: config.header.clone(),
             prefix: config.prefix.clone(),
             encoding: config.encoding,
@@ -144,7 +144,7 @@ impl Scheme for HmacScheme {
         // do not: after the body.
         let is_readable = sent.is_none_or(|sent| sent.is_some());
         let claim = Claim {
-            keys: Arc::clone(&self.keys),
+            keys: self.keys.keys(),
             given: self.read(signature).filter(|_| is_readable),
             timestamp: timestamp.map(Into::into),
             skew_seconds,
@@ -155,6 +155,10 @@ impl Scheme for HmacScheme {
 
     fn sent_at(&self, headers: &HeaderMap) -> Option<Timestamp> {
         sent_at(headers, self.timestamp_header.as_ref()?)
+    }
+
+    fn replace_keys(&self, keys: &[SecretString]) -> Result<(), SchemeError> {
+        self.keys.replace(keys)
     }
 }
 
@@ -195,7 +199,7 @@ impl Claim {
 impl fmt::Debug for HmacScheme {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HmacScheme")
-            .field("keys", &self.keys.len())
+            .field("keys", &self.keys)
             .field("header", &self.header)
             .field("prefix", &self.prefix)
             .field("encoding", &self.encoding)

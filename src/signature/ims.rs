@@ -14,7 +14,8 @@ use md5::{Digest, Md5};
 use secrecy::{ExposeSecret, SecretString};
 use subtle::{ConditionallySelectable, ConstantTimeEq};
 
-use super::parts::{check_keys, check_time, from_hex, only, seconds, sent_at};
+use super::key_ring::KeyRing;
+use super::parts::{check_time, from_hex, only, seconds, sent_at};
 use super::{HeadVerdict, Scheme, SchemeError, SchemeName, SignatureError, Verified};
 use crate::request::RequestHead;
 
@@ -55,7 +56,7 @@ pub struct ImsScheme {
     urls: Vec<Md5>,
     /// The hash after the public origin, to be followed by the request's target.
     public_origin: Option<Md5>,
-    keys: Vec<SecretString>,
+    keys: KeyRing,
     tolerance: Duration,
 }
 
@@ -66,7 +67,7 @@ impl ImsScheme {
     /// [`SchemeError`] where nothing could ever match, or where a key is empty:
     /// everybody can sign with an empty key, so it must not come to be used.
     pub fn new(config: &ImsConfig) -> Result<Self, SchemeError> {
-        check_keys(&config.keys)?;
+        let keys = KeyRing::new(&config.keys)?;
         if config.callback_urls.is_empty() && config.public_origin.is_none() {
             return Err(SchemeError::NoUrl);
         }
@@ -75,7 +76,7 @@ impl ImsScheme {
             urls: config.callback_urls.iter().map(|url| begin(url)).collect(),
             public_origin: origin
                 .map(|origin| Md5::new().chain_update(origin.trim_end_matches('/'))),
-            keys: config.keys.clone(),
+            keys,
             tolerance: config.tolerance,
         })
     }
@@ -85,6 +86,7 @@ impl ImsScheme {
     /// about how close a guess came, or which key is in use.
     fn find(&self, given: &[u8; 16], timestamp: &[u8], target: &str) -> Match {
         let mut found = Match::default();
+        let keys = self.keys.keys();
         let own = self
             .public_origin
             .as_ref()
@@ -94,7 +96,7 @@ impl ImsScheme {
             .chain(own.as_ref().map(|own| (0, own)));
         for (url, prefix) in urls {
             let prefix = prefix.clone().chain_update(timestamp).chain_update("|");
-            for (key, secret) in (1..).zip(&self.keys) {
+            for (key, secret) in (1..).zip(keys.iter()) {
                 let digest = prefix
                     .clone()
                     .chain_update(secret.expose_secret())
@@ -146,12 +148,16 @@ impl Scheme for ImsScheme {
     fn sent_at(&self, headers: &HeaderMap) -> Option<Timestamp> {
         sent_at(headers, &TIMESTAMP_HEADER)
     }
+
+    fn replace_keys(&self, keys: &[SecretString]) -> Result<(), SchemeError> {
+        self.keys.replace(keys)
+    }
 }
 
 impl fmt::Debug for ImsScheme {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ImsScheme")
-            .field("keys", &self.keys.len())
+            .field("keys", &self.keys)
             .field("urls", &self.urls.len())
             .field("public_origin", &self.public_origin.is_some())
             .field("tolerance", &self.tolerance)

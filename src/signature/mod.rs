@@ -17,6 +17,7 @@ use crate::request::{KeptHead, RequestHead, SourceName};
 
 pub mod hmac_sha256;
 pub mod ims;
+mod key_ring;
 pub mod none;
 mod parts;
 
@@ -36,6 +37,16 @@ pub trait Scheme: fmt::Debug + Send + Sync + 'static {
     /// once, in digits. Nothing about it is proved.
     fn sent_at(&self, _headers: &HeaderMap) -> Option<Timestamp> {
         None
+    }
+
+    /// Takes these keys instead of those that are in force, for requests from
+    /// now on. A scheme without keys has nothing to replace.
+    ///
+    /// # Errors
+    /// [`SchemeError`] where there is no key, or an empty one; those in force
+    /// stay then.
+    fn replace_keys(&self, _keys: &[SecretString]) -> Result<(), SchemeError> {
+        Ok(())
     }
 }
 

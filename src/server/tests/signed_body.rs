@@ -29,6 +29,7 @@ async fn start() -> Server {
                 tolerance: Duration::from_secs(300),
             }),
             allow_from: None,
+            keys_file: None,
         });
     })
     .await

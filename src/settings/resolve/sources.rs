@@ -67,6 +67,7 @@ fn one(
     let allow_from = raw
         .allow_from
         .map(|texts| r.networks(&format!("{key}.allow_from"), &texts));
+    let keys_file = raw.auth.as_ref().and_then(|auth| auth.keys_file.clone());
     let auth = raw.auth.and_then(|auth| {
         let urls = (raw.callback_urls, raw.public_origin);
         auth::resolve(r, key, auth, urls)
@@ -75,6 +76,7 @@ fn one(
         name: SourceName::new(name).ok()?,
         path: path?,
         auth: auth?,
+        keys_file,
         allow_from: match allow_from {
             None => None,
             Some(networks) => Some(networks?),

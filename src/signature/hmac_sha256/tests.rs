@@ -261,6 +261,35 @@ fn a_scheme_that_lets_in_nobody_or_everybody_cannot_be_made() {
 }
 
 #[test]
+fn keys_are_replaced_for_requests_that_begin_later_and_never_by_none() {
+    let scheme = HmacScheme::new(&config(&["old"])).unwrap();
+    let begin = |key| {
+        let signature = sign(key, None, BODY, Encoding::Hex);
+        let headers = HeaderMap::from_iter([(
+            HeaderName::from_static("x-signature"),
+            HeaderValue::from_str(&signature).unwrap(),
+        )]);
+        let head = RequestHead {
+            uri: &Uri::from_static("/relay"),
+            headers: &headers,
+        };
+        match scheme.check_head(&head, Timestamp::UNIX_EPOCH) {
+            Ok(HeadVerdict::NeedsBody(check)) => check,
+            other => panic!("{other:?}"),
+        }
+    };
+    let before = begin("old");
+    scheme.replace_keys(&["new".into(), "newer".into()]).unwrap();
+    assert!(before.check(BODY).is_ok(), "it began with the old key");
+    assert_eq!(begin("old").check(BODY), Err(SignatureError::Mismatch));
+    assert_eq!(begin("newer").check(BODY).unwrap().key(), Some(2));
+    for bad in [&[][..], &["a".into(), "".into()]] {
+        assert!(scheme.replace_keys(bad).is_err());
+    }
+    assert!(begin("new").check(BODY).is_ok(), "those in force stay");
+}
+
+#[test]
 fn no_key_shows() {
     let scheme = HmacScheme::new(&stamped(&[KEY])).unwrap();
     let shown = format!("{scheme:?} {:?}", stamped(&[KEY]));
