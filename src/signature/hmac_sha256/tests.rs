@@ -279,7 +279,9 @@ fn keys_are_replaced_for_requests_that_begin_later_and_never_by_none() {
         }
     };
     let before = begin("old");
-    scheme.replace_keys(&["new".into(), "newer".into()]).unwrap();
+    scheme
+        .replace_keys(&["new".into(), "newer".into()])
+        .unwrap();
     assert!(before.check(BODY).is_ok(), "it began with the old key");
     assert_eq!(begin("old").check(BODY), Err(SignatureError::Mismatch));
     assert_eq!(begin("newer").check(BODY).unwrap().key(), Some(2));
