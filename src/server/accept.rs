@@ -34,8 +34,11 @@ pub(super) const CLOSE_ANSWER_MAX: Duration = Duration::from_millis(500);
 const FLUSH_GRACE: Duration = Duration::from_millis(100);
 /// How long a connection that was asked to make room may take.
 const EVICTION_WAIT: Duration = Duration::from_millis(100);
-/// How long to wait when the system has no descriptor left.
+/// How long to wait when the system has no descriptor left …
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+/// … and when this many connections were asked to give theirs back.
+const ROOM_BACKOFF: Duration = Duration::from_millis(1);
+const ROOM_BATCH: usize = 16;
 /// Failed accepts are logged at most this often.
 const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -169,8 +172,14 @@ impl<E: Endpoint> Acceptor<E> {
                     }
                     // Most likely no descriptor is free, and who waits to be
                     // accepted should not wait for strangers' deadlines.
-                    self.make_room(&mut victims);
-                    sleep(ACCEPT_BACKOFF).await;
+                    let gone = (0..ROOM_BATCH).take_while(|_| self.make_room(&mut victims));
+                    let any_gone = gone.count() > 0;
+                    sleep(if any_gone {
+                        ROOM_BACKOFF
+                    } else {
+                        ACCEPT_BACKOFF
+                    })
+                    .await;
                 }
             }
         }
@@ -191,12 +200,14 @@ impl<E: Endpoint> Acceptor<E> {
         }
     }
 
-    /// Asks one connection to go, if any can.
-    fn make_room(&self, victims: &mut Vec<Arc<Connection>>) {
-        if let Some(victim) = self.connections.next_victim(victims) {
-            debug!(peer = %victim.peer(), "closed to make room");
-            victim.evict();
-        }
+    /// Asks one connection to go; whether any can.
+    fn make_room(&self, victims: &mut Vec<Arc<Connection>>) -> bool {
+        let Some(victim) = self.connections.next_victim(victims) else {
+            return false;
+        };
+        debug!(peer = %victim.peer(), "closed to make room");
+        victim.evict();
+        true
     }
 
     fn spawn(&self, stream: TcpStream, connection: Arc<Connection>, slot: OwnedSemaphorePermit) {
