@@ -214,6 +214,16 @@ impl Service {
             .expect("every start says how many it took over")
     }
 
+    /// Resident memory in MiB.
+    pub fn resident(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().nth(1));
+        let kib: u64 = number.and_then(|n| n.parse().ok()).expect("a number");
+        kib / 1024
+    }
+
     pub fn signal(&self, signal: &str) {
         let done = Command::new("kill")
             .args([signal, &self.child.id().to_string()])

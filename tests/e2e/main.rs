@@ -27,3 +27,5 @@ mod line;
 mod restart;
 /// Stops: drained, exit 0, nothing lost.
 mod shutdown;
+/// Thousands of strangers, silent or forging, beside genuine senders.
+mod strangers;
