@@ -75,7 +75,12 @@ auth = {{ scheme = "ims", keys = ["{KEY}"] }}
     }
 
     pub fn start(&self) -> Service {
-        Service::start(self)
+        self.start_as(&mut self.command())
+    }
+
+    /// Starts the service by a command that ends up in [`Folder::command`].
+    pub fn start_as(&self, command: &mut Command) -> Service {
+        Service::start(command)
     }
 
     /// Ids of the events that the log handler wrote, in order, repeats included.
@@ -98,9 +103,8 @@ pub struct Service {
 }
 
 impl Service {
-    fn start(folder: &Folder) -> Self {
-        let mut child = folder
-            .command()
+    fn start(command: &mut Command) -> Self {
+        let mut child = command
             .arg("serve")
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
@@ -135,6 +139,10 @@ impl Service {
             admin,
             log,
         }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn log(&self) -> Vec<String> {

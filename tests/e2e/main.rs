@@ -9,5 +9,7 @@ mod cli;
 mod crash;
 /// Acceptance and refusal, duplicates, and what the admin listener tells.
 mod line;
+/// Commands: what they get, how they end, and what they leave behind.
+mod shell;
 /// Stops: drained, exit 0, nothing lost.
 mod shutdown;
