@@ -132,6 +132,11 @@ auth = {{ scheme = "ims", keys = ["{KEY}"] }}
             .collect()
     }
 
+    /// Starts the service by a command that ends up in [`Folder::command`].
+    pub fn start_as(&self, command: &mut Command) -> Service {
+        Service::start(command)
+    }
+
     /// Ids of the events that the log handler wrote, in order, repeats included.
     pub fn logged(&self) -> Vec<String> {
         self.lines()
@@ -199,6 +204,10 @@ impl Service {
             admin,
             log,
         })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn log(&self) -> Vec<String> {

@@ -25,6 +25,8 @@ mod keys;
 mod line;
 /// Twenty restarts behind an inherited socket, by the sender's real rule.
 mod restart;
+/// Commands: what they get, how they end, and what they leave behind.
+mod shell;
 /// Stops: drained, exit 0, nothing lost.
 mod shutdown;
 /// Thousands of strangers, silent or forging, beside genuine senders.
