@@ -25,6 +25,7 @@ use crate::handler::log::{LineFormat, Outputs};
 use crate::handler::{self, BuildContext, BuildError, Handler};
 use crate::ingest::{Ingest, IngestMetrics};
 use crate::key_files;
+use crate::lifecycle;
 use crate::server::{self, Admin, Callback, ConnectionLimits, Readiness, ServerMetrics, Unready};
 use crate::settings::{self, Settings};
 use crate::signature::SchemeError;
@@ -202,12 +203,11 @@ impl App {
         );
         readiness.store_opened(Arc::clone(&store));
         readiness.clear(Unready::Starting);
-        let public = tokio::spawn(server::run(
-            public,
-            callback,
-            ConnectionLimits::from(&settings.server),
-            close_public.clone(),
-        ));
+        let limits = ConnectionLimits {
+            connections_max: lifecycle::room_for(settings.server.connections_max),
+            ..ConnectionLimits::from(&settings.server)
+        };
+        let public = tokio::spawn(server::run(public, callback, limits, close_public.clone()));
         let upkeep = CancellationToken::new();
         follow_keys(settings, &ingest, &upkeep);
         start_upkeep(settings, &environment, &store, metrics, &upkeep);

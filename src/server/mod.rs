@@ -25,10 +25,12 @@ pub mod health;
 mod history;
 mod io;
 mod judge;
+mod messages;
 pub mod metrics;
 mod peer;
 mod refusal;
 mod registry;
+mod service;
 #[cfg(test)]
 mod tests;
 

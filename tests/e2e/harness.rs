@@ -146,6 +146,11 @@ auth = {{ scheme = "ims", keys = ["{KEY}"] }}
             .collect()
     }
 
+    /// Starts the service by a command that ends up in [`Folder::command`].
+    pub fn start_as(&self, command: &mut Command) -> Service {
+        Service::start(command)
+    }
+
     /// Ids of the events that the log handler wrote, in order, repeats included.
     pub fn logged(&self) -> Vec<String> {
         self.lines()
@@ -215,6 +220,10 @@ impl Service {
         })
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn log(&self) -> Vec<String> {
         self.log.lock().expect("plain read").clone()
     }
@@ -226,6 +235,16 @@ impl Service {
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
             .find_map(|line| line["taken_over"].as_u64())
             .expect("every start says how many it took over")
+    }
+
+    /// Resident memory in MiB.
+    pub fn resident(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().nth(1));
+        let kib: u64 = number.and_then(|n| n.parse().ok()).expect("a number");
+        kib / 1024
     }
 
     pub fn signal(&self, signal: &str) {

@@ -31,5 +31,9 @@ mod restart;
 mod rotation;
 /// The printed schema, and a second opinion on what it says.
 mod schema;
+/// Commands: what they get, how they end, and what they leave behind.
+mod shell;
 /// Stops: drained, exit 0, nothing lost.
 mod shutdown;
+/// Thousands of strangers, silent or forging, beside genuine senders.
+mod strangers;
