@@ -10,6 +10,7 @@ use crate::clock::SystemClock;
 use crate::handler::log::LineFormat;
 use crate::lifecycle::{Asked, Signals};
 use crate::settings;
+use crate::store;
 use crate::telemetry::{Log, LogFormat, LogTarget};
 
 use super::usage::UsageError;
@@ -37,6 +38,9 @@ pub fn run(config: Option<&Path>, format: LogFormat) -> anyhow::Result<ExitCode>
     let log = Log::start(format, LogTarget::Stdout, LOG_FILTER).map_err(UsageError)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
+    }
+    if let Some(doubt) = store::doubt(&loaded.settings.store.path) {
+        tracing::warn!("warning: store.path: {doubt}");
     }
     let environment = Environment {
         clock: Arc::new(SystemClock),

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use crate::ingest::canonical_net;
 
-const X_FORWARDED_FOR: &str = "x-forwarded-for";
+pub(super) const X_FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// The proxies whose `X-Forwarded-For` is believed.
 #[derive(Debug, Clone, Default)]

@@ -76,12 +76,24 @@ pub(super) struct RawAuth {
     pub(super) keys: Option<Vec<SecretString>>,
     pub(super) keys_file: Option<PathBuf>,
     pub(super) tolerance: Option<String>,
+    pub(super) header: Option<String>,
+    pub(super) prefix: Option<String>,
+    pub(super) encoding: Option<RawEncoding>,
+    pub(super) timestamp_header: Option<String>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum RawEncoding {
+    Hex,
+    Base64,
 }
 
 #[derive(Deserialize, Clone, Copy)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum RawScheme {
     Ims,
+    HmacSha256,
     None,
 }
 

@@ -99,6 +99,20 @@ auth = {{ scheme = "ims", keys = ["{KEY}"] }}
         Service::try_start(&mut self.command())
     }
 
+    /// Starts the service by a shell with this umask.
+    pub fn start_under(&self, umask: &str) -> Service {
+        let program = self.command();
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", r#"umask "$0" && exec "$@""#, umask])
+            .arg(program.get_program())
+            .args(program.get_args())
+            .current_dir(self.dir.path())
+            .envs(self.settings.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null());
+        Service::start(&mut shell)
+    }
+
     /// Starts the service on a socket that it inherits, as systemd does it:
     /// descriptor 3, named by process id.
     pub fn start_on(&self, listener: &TcpListener) -> Service {

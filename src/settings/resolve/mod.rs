@@ -16,6 +16,7 @@ use super::{Settings, StoreSettings};
 use crate::dispatch::DispatchConfig;
 use crate::server::ServerConfig;
 
+mod auth;
 mod forward;
 mod handlers;
 mod net;

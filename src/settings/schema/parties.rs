@@ -43,6 +43,7 @@ pub(super) fn add_defs(defs: &mut Map<String, Value>) {
     defs.insert("http_source".into(), http_source());
     defs.insert("auth".into(), auth());
     defs.insert("ims_auth".into(), ims_auth());
+    defs.insert("hmac_sha256_auth".into(), hmac_sha256_auth());
     defs.insert("none_auth".into(), own_keys("scheme", json!({})));
     defs.insert("handler".into(), handler());
     defs.insert("log_handler".into(), log_handler());
@@ -123,10 +124,14 @@ fn http_source() -> Value {
 }
 
 fn auth() -> Value {
-    let schemes = [("ims", "ims_auth"), ("none", "none_auth")];
+    let schemes = [
+        ("ims", "ims_auth"),
+        ("hmac_sha256", "hmac_sha256_auth"),
+        ("none", "none_auth"),
+    ];
     let mut node = tagged(
         "scheme",
-        "How the sender proves who it is: `ims`, or `none`, which lets everybody in.",
+        "How the sender proves who it is: `ims`, `hmac_sha256` over the body, or `none`, which lets everybody in.",
         &schemes,
         json!({}),
     );
@@ -134,23 +139,48 @@ fn auth() -> Value {
     node
 }
 
+/// The keys of a scheme that signs with a secret, beside its own ones.
+fn keyed_auth(mut own: Value) -> Value {
+    own["keys"] = json!({
+        "title": "a list of texts",
+        "description": "The keys, any of which may have been used; new first, then old.",
+        "type": "array",
+        "items": secret("One key.", "…"),
+        "minItems": 1,
+        "maxItems": 32,
+        "examples": [["…"]],
+    });
+    own["keys_file"] = file("A file with the keys, one a line.", "/run/secrets/ims-keys");
+    own["tolerance"] = duration(
+        "5m",
+        "How far the timestamp may be from our clock, on both sides.",
+    );
+    own_keys("scheme", own)
+}
+
 fn ims_auth() -> Value {
-    own_keys(
-        "scheme",
-        json!({
-            "keys": {
-                "title": "a list of texts",
-                "description": "The callback keys, any of which may have been used; new first, then old.",
-                "type": "array",
-                "items": secret("One key.", "…"),
-                "minItems": 1,
-                "maxItems": 32,
-                "examples": [["…"]],
-            },
-            "keys_file": file("A file with the keys, one a line.", "/run/secrets/ims-keys"),
-            "tolerance": duration("5m", "How far the timestamp may be from our clock, on both sides."),
-        }),
-    )
+    keyed_auth(json!({}))
+}
+
+fn hmac_sha256_auth() -> Value {
+    let encoding = json!({
+        "title": "the name of an encoding",
+        "description": "How the signature is written.",
+        "type": "string",
+        "enum": ["hex", "base64"],
+        "default": "hex",
+    });
+    let mut node = keyed_auth(json!({
+        "header": text("The header with the signature.", "X-Signature"),
+        "prefix": text("What stands in front of the signature; nothing when left out.", "sha256="),
+        "encoding": encoding,
+        "timestamp_header": text(
+            "The header with the time of sending, in UNIX seconds; the signature then covers it, a `.`, and the body.",
+            "X-Timestamp",
+        ),
+    }));
+    node["required"] = json!(["header"]);
+    node
 }
 
 fn handler() -> Value {

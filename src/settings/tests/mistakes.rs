@@ -23,6 +23,7 @@ fn every_key() -> Vec<(String, String, Value)> {
         "dispatch",
         "sources.default",
         "sources.default.auth",
+        "sources.relay.auth",
         "handlers.audit",
         "handlers.cms",
         "handlers.cms.retry",
@@ -246,9 +247,9 @@ fn what_is_missing_is_named() {
 fn keys_and_schemes_are_judged() {
     for (auth, key, words) in [
         (
-            "scheme = 'hmac_sha256'\nkeys = ['a']",
+            "scheme = 'hmac'\nkeys = ['a']",
             "scheme",
-            r#"found "hmac_sha256": write one of "ims", "none""#,
+            r#"found "hmac": write one of "ims", "hmac_sha256", "none""#,
         ),
         ("scheme = 'ims'\nkeys = []", "keys", "empty list"),
         ("scheme = 'ims'\nkeys = ['']", "keys[0]", "is empty"),
@@ -274,6 +275,11 @@ fn keys_and_schemes_are_judged() {
             "too short",
         ),
         ("scheme = 'none'\nkeys = ['a']", "keys", "unknown key"),
+        (
+            "scheme = 'ims'\nkeys = ['a']\nheader = 'X-S'",
+            "header",
+            "unknown key",
+        ),
     ] {
         assert_line(
             &with_auth(auth),
@@ -281,6 +287,61 @@ fn keys_and_schemes_are_judged() {
             words,
         );
     }
+}
+
+#[test]
+fn a_signature_over_the_body_is_judged() {
+    for (auth, key, words) in [
+        ("keys = ['a']", "header", r#"write header = "X-Signature""#),
+        ("header = 'X-S'", "keys", "is missing"),
+        ("header = 'X S'\nkeys = ['a']", "header", "is no name of a"),
+        ("header = ''\nkeys = ['a']", "header", "is empty"),
+        (
+            "header = 'User-Agent'\nkeys = ['a']",
+            "header",
+            "user-agent is kept with the event",
+        ),
+        (
+            "header = 'X-S'\nkeys = ['a']\nencoding = 'HEX'",
+            "encoding",
+            r#"found "HEX": write one of "hex", "base64""#,
+        ),
+        (
+            "header = 'X-S'\nkeys = ['a']\nprefix = ' v1='",
+            "prefix",
+            "begins with a blank",
+        ),
+        (
+            "header = 'X-S'\nkeys = ['a']\nprefix = 'ü'",
+            "prefix",
+            "visible ASCII",
+        ),
+        (
+            "header = 'X-S'\nkeys = ['a']\ntimestamp_header = 'x-s'",
+            "timestamp_header",
+            "is the header of the signature",
+        ),
+        (
+            "header = 'X-S'\nkeys = ['a']\ntimestamp_header = 'X:T'",
+            "timestamp_header",
+            "is no name of a",
+        ),
+        (
+            "header = 'X-S'\nkeys = ['a']\ntimestamp_header = 'X-T'\ntolerance = '2d'",
+            "tolerance",
+            "too long",
+        ),
+    ] {
+        assert_line(
+            &with_auth(&format!("scheme = 'hmac_sha256'\n{auth}")),
+            &format!("sources.default.auth.{key}"),
+            words,
+        );
+    }
+    let auth = "header = 'X S'\nprefix = ' '\nencoding = 7\ntimestamp_header = 'X T'\n\
+                tolerance = '0s'\nkeys = ['a b']";
+    let lines = refused(&with_auth(&format!("scheme = 'hmac_sha256'\n{auth}")), &[]);
+    assert_eq!(lines.len(), 6, "every problem at once: {lines:#?}");
 }
 
 #[test]
@@ -433,6 +494,24 @@ fn oddities_are_warned_about() {
             "callback_urls = ['https://a.example/other']",
             "sources.default.callback_urls[0]",
             "is not the source's path",
+        ),
+        (
+            "sources.relay",
+            "callback_urls = ['https://a.example/relay']",
+            "sources.relay.callback_urls",
+            "is not used: the scheme",
+        ),
+        (
+            "sources.relay",
+            "public_origin = 'https://a.example'",
+            "sources.relay.public_origin",
+            "is not used: the scheme",
+        ),
+        (
+            "sources.relay.auth",
+            "tolerance = '1m'",
+            "sources.relay.auth.tolerance",
+            "has no effect without timestamp_header",
         ),
         (
             "handlers.cms",

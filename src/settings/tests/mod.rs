@@ -13,6 +13,7 @@ use crate::handler::HandlerConfig;
 use crate::handler::log::LogOutput;
 use crate::handler::shell::ShellConfig;
 use crate::signature::SchemeConfig;
+use crate::signature::hmac_sha256::Encoding;
 
 mod files;
 mod mistakes;
@@ -27,6 +28,11 @@ kind = "http"
 path = "/ims/callback"
 callback_urls = ["https://callbacks.example.com/ims/callback"]
 auth = { scheme = "ims", keys = ["Abcdefghijklmnopqrstuvwx01234567"] }
+
+[sources.relay]
+kind = "http"
+path = "/relay"
+auth = { scheme = "hmac_sha256", keys = ["Abcdefghijklmnopqrstuvwx01234567"], header = "X-Signature" }
 
 [handlers.audit]
 kind = "log"
@@ -111,7 +117,7 @@ fn the_base_means_what_the_contract_says() {
     assert_eq!(s.dispatch.queue_capacity, 1024);
     assert_eq!(s.dispatch.queue_bytes_max, 33_554_432);
     assert_eq!(s.dispatch.drain, Duration::from_secs(8));
-    let [source] = s.sources.as_slice() else {
+    let [source, relay] = s.sources.as_slice() else {
         panic!("{:?}", s.sources)
     };
     assert!(source.allow_from.is_none());
@@ -124,6 +130,28 @@ fn the_base_means_what_the_contract_says() {
         ims.callback_urls,
         ["https://callbacks.example.com/ims/callback"]
     );
+    let SchemeConfig::HmacSha256(hmac) = &relay.auth else {
+        panic!("{:?}", relay.auth)
+    };
+    assert_eq!(hmac.keys[0].expose_secret(), KEY);
+    assert_eq!(hmac.header, "x-signature");
+    assert_eq!((hmac.prefix.as_str(), hmac.encoding), ("", Encoding::Hex));
+    assert_eq!(hmac.timestamp_header, None);
+    assert_eq!(hmac.tolerance, Duration::from_secs(300));
+}
+
+#[test]
+fn a_signature_over_the_body_is_described_by_its_keys() {
+    let lines = "prefix = 'v1, sha256='\nencoding = 'base64'\ntimestamp_header = 'X-Sent'\ntolerance = '1m'";
+    let loaded = loaded(&with("sources.relay.auth", lines), &[]);
+    assert_eq!(loaded.warnings, []);
+    let SchemeConfig::HmacSha256(hmac) = &loaded.settings.sources[1].auth else {
+        panic!()
+    };
+    assert_eq!(hmac.prefix, "v1, sha256=");
+    assert_eq!(hmac.encoding, Encoding::Base64);
+    assert_eq!(hmac.timestamp_header.as_ref().unwrap(), "x-sent");
+    assert_eq!(hmac.tolerance, Duration::from_secs(60));
 }
 
 #[test]
@@ -374,7 +402,10 @@ fn the_schema_is_a_schema_and_its_defaults_fit_it() {
     let document = schema::document();
     jsonschema::meta::validate(&document).unwrap();
     let mut tree: Value = serde_json::json!({
-        "sources": { "a": { "kind": "http", "path": "/a", "auth": { "scheme": "ims" } } },
+        "sources": {
+            "a": { "kind": "http", "path": "/a", "auth": { "scheme": "ims" } },
+            "b": { "kind": "http", "path": "/b", "auth": { "scheme": "hmac_sha256", "header": "X-S" } },
+        },
         "handlers": { "l": { "kind": "log" }, "f": { "kind": "forward" }, "s": { "kind": "shell", "command": ["x"] } },
     });
     Schema::new().fill_defaults(&mut tree);
