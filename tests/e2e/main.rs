@@ -2,6 +2,7 @@
 //! signals. One file per promise.
 
 mod harness;
+mod proxy;
 
 /// What a user sees first: commands, exit codes, refusals to start.
 mod cli;
@@ -9,5 +10,7 @@ mod cli;
 mod crash;
 /// Acceptance and refusal, duplicates, and what the admin listener tells.
 mod line;
+/// nginx and HAProxy in front, as `config/` sets them up.
+mod proxies;
 /// Stops: drained, exit 0, nothing lost.
 mod shutdown;
