@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use crate::app::{App, Environment, StartError};
+use crate::app::{App, Environment};
 use crate::clock::SystemClock;
 use crate::handler::log::LineFormat;
 use crate::lifecycle::{Asked, Signals};
@@ -12,6 +12,10 @@ use crate::settings;
 use crate::telemetry::{Log, LogFormat, LogTarget};
 
 use super::usage::UsageError;
+
+/// What is logged where nothing else is asked for. h2 warns about peers, once
+/// for each connection that a stranger makes for it.
+const LOG_FILTER: &str = "info,h2=error";
 
 /// Runs the service with the configuration that `config` names.
 ///
@@ -23,7 +27,7 @@ pub fn run(config: Option<&Path>, format: LogFormat) -> anyhow::Result<ExitCode>
         .map_err(|error| UsageError(error.to_string()))?;
     // Whatever is made from here on holds events or tells of them.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    let log = Log::start(format, LogTarget::Stdout, "info").map_err(UsageError)?;
+    let log = Log::start(format, LogTarget::Stdout, LOG_FILTER).map_err(UsageError)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -51,7 +55,7 @@ async fn serve(
     let mut signals = Signals::listen()?;
     let mut app = match App::start(settings, environment).await {
         Ok(app) => app,
-        Err(StartError::Broken(error)) => return Err(error.into()),
+        Err(error) if error.may_pass() => return Err(error.into()),
         Err(error) => return Err(UsageError(error.to_string()).into()),
     };
     tracing::info!(

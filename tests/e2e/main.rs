@@ -1,16 +1,34 @@
 //! The built program, tried from outside: over sockets, through its files, by
 //! signals. One file per promise.
 
+mod destination;
 mod harness;
 mod proxy;
+mod small_disk;
 
+/// Bad bodies, framings, heads and key files: a clear answer, nothing lost.
+mod bad_input;
 /// What a user sees first: commands, exit codes, refusals to start.
 mod cli;
+/// One event, however often it comes and by whichever source.
+mod copies;
 /// Kills at random moments under load: every acknowledged event is delivered.
 mod crash;
+/// Full disks, and stores that cannot be used as they are.
+mod disk;
+/// Destinations that are dead, slow, gone, elsewhere or behind TLS.
+mod forward;
+/// Clients that do not wait for their answer.
+mod hang_up;
+/// Files of keys, and which key it was.
+mod keys;
 /// Acceptance and refusal, duplicates, and what the admin listener tells.
 mod line;
 /// nginx and HAProxy in front, as `config/` sets them up.
 mod proxies;
+/// Twenty restarts behind an inherited socket, by the sender's real rule.
+mod restart;
 /// Stops: drained, exit 0, nothing lost.
 mod shutdown;
+/// Thousands of strangers, silent or forging, beside genuine senders.
+mod strangers;
