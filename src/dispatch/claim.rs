@@ -45,11 +45,12 @@ pub async fn run(
         let due_now = due.notified();
         let freed = budget.freed.notified();
         let scheduled = crew.scheduled.notified();
-        let claimed = tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            claimed = round(&lanes, &crew, &budget) => claimed,
-        };
+        if stop.is_cancelled() {
+            return;
+        }
+        // Never dropped half-way: what the store takes for a claim has to get
+        // to its lane, which gives it back at a stop.
+        let claimed = round(&lanes, &crew, &budget).await;
         let pause = match claimed {
             Ok(()) => PAUSE,
             Err(_) => PAUSE_AFTER_ERROR,
@@ -57,6 +58,9 @@ pub async fn run(
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
+        }
+        if claimed.is_err() {
+            continue;
         }
         tokio::select! {
             () = stop.cancelled() => return,

@@ -28,6 +28,8 @@ mod lane;
 pub mod metrics;
 pub mod retention;
 pub mod retry;
+#[cfg(test)]
+mod tests;
 
 pub use metrics::DispatchMetrics;
 
