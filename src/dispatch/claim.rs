@@ -79,6 +79,13 @@ async fn round(
     crew: &Crew,
     budget: &Budget,
 ) -> Result<(), StoreError> {
+    // Whatever is scheduled from here on is noted anew; what was scheduled
+    // before is in the store, and the claim says when it is due. Where there is
+    // no room it has to wait for some, however long it has been due.
+    *crew
+        .next_retry
+        .lock()
+        .expect("plain arithmetic cannot panic") = None;
     let mut places = reserve(lanes, budget);
     if places.is_empty() {
         return Ok(());
@@ -87,13 +94,7 @@ async fn round(
         .iter()
         .map(|(name, places)| (name.clone(), places.len() as u32))
         .collect();
-    // Whatever is scheduled from here on is noted anew; what was scheduled
-    // before is in the store, and the claim says when it is due.
     let now = crew.clock.now();
-    *crew
-        .next_retry
-        .lock()
-        .expect("plain arithmetic cannot panic") = None;
     let claimed = crew.store.claim(&free, now).await?;
     let mut counts: HashMap<HandlerName, usize> = HashMap::new();
     for delivery in claimed.deliveries {
