@@ -153,7 +153,7 @@ impl Lane {
 
     fn take_place(&self, limit: usize) -> Option<()> {
         self.taken
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |taken| {
+            .fetch_update(Ordering::SeqCst, Ordering::Relaxed, |taken| {
                 (taken < limit).then_some(taken + 1)
             })
             .ok()
@@ -162,7 +162,7 @@ impl Lane {
 
     /// Whether every place has come back.
     pub fn is_empty(&self) -> bool {
-        self.taken.load(Ordering::Acquire) == 0
+        self.taken.load(Ordering::SeqCst) == 0
     }
 
     /// Notes whether the store may hold more that is due than found a place.
