@@ -7,6 +7,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::dispatch::{DispatchMetrics, Dispatcher, LaneConfig};
 use crate::handler::log::{LineFormat, Outputs};
 use crate::handler::{self, BuildContext, BuildError, Handler};
 use crate::ingest::{Ingest, IngestMetrics};
+use crate::lifecycle;
 use crate::server::{self, Admin, Callback, ConnectionLimits, Readiness, ServerMetrics, Unready};
 use crate::settings::{self, Settings};
 use crate::signature::SchemeError;
@@ -35,7 +37,7 @@ const BACKLOG: u32 = 4096;
 /// How often the gauges of the backlog are read.
 const GAUGES: Duration = Duration::from_secs(2);
 
-/// A start that was refused. All but the last are exit code 64.
+/// A start that was refused. Exit code 64, unless it [may pass](Self::may_pass).
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be bound.
@@ -66,8 +68,26 @@ pub enum StartError {
     #[error(transparent)]
     Scheme(#[from] SchemeError),
     /// The store opened and failed at once.
-    #[error(transparent)]
-    Broken(#[from] StoreError),
+    #[error(
+        "{path}: the store opened, but takes no commit; see that its disk has room and can be written, and start again"
+    )]
+    Broken {
+        /// The file of the store.
+        path: PathBuf,
+        /// What the store says.
+        source: StoreError,
+    },
+}
+
+impl StartError {
+    /// Whether the same start may work later without anybody changing it, so
+    /// that a supervisor should try again.
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Broken { .. } | Self::Store(OpenError::NoRoom { .. })
+        )
+    }
 }
 
 /// What a start needs beside the settings.
@@ -159,7 +179,11 @@ impl App {
             Arc::clone(&environment.clock),
             metrics.dispatch.clone(),
         )
-        .await?;
+        .await
+        .map_err(|source| StartError::Broken {
+            path: settings.store.path.clone(),
+            source,
+        })?;
         let ingest = Ingest::new(
             &settings.sources,
             Arc::clone(&store),
@@ -178,12 +202,11 @@ impl App {
         );
         readiness.store_opened(Arc::clone(&store));
         readiness.clear(Unready::Starting);
-        let public = tokio::spawn(server::run(
-            public,
-            callback,
-            ConnectionLimits::from(&settings.server),
-            close_public.clone(),
-        ));
+        let limits = ConnectionLimits {
+            connections_max: lifecycle::room_for(settings.server.connections_max),
+            ..ConnectionLimits::from(&settings.server)
+        };
+        let public = tokio::spawn(server::run(public, callback, limits, close_public.clone()));
         let upkeep = CancellationToken::new();
         start_upkeep(settings, &environment, &store, metrics, &upkeep);
         Ok(Self {

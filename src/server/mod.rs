@@ -23,10 +23,12 @@ mod head;
 pub mod health;
 mod history;
 mod io;
+mod messages;
 pub mod metrics;
 mod peer;
 mod refusal;
 mod registry;
+mod service;
 #[cfg(test)]
 mod tests;
 

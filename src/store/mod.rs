@@ -227,6 +227,14 @@ pub enum OpenError {
         /// What to do.
         hint: String,
     },
+    /// The disk is full. Passes by itself, unlike the others.
+    #[error("{path}: {problem}; its disk is full: make room there and start again")]
+    NoRoom {
+        /// The file.
+        path: PathBuf,
+        /// What failed.
+        problem: String,
+    },
 }
 
 /// How a store is opened.

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::harness::{Folder, bytes, output};
+use crate::harness::{Folder, output};
 
 fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_ims-receiver"))
@@ -53,18 +53,6 @@ fn check_names_every_problem_and_serve_refuses_alike() {
     assert!(stdout.contains("handlers.b.kind: "), "{stdout}");
     assert!(!folder.path("data").exists(), "check makes no file");
     assert_eq!(output(folder.command().arg("serve")).0, 64);
-}
-
-#[test]
-fn a_file_that_is_no_database_is_refused_and_untouched() {
-    let folder = Folder::with_log();
-    std::fs::create_dir(folder.path("data")).expect("a folder");
-    let store = folder.path("data/events.db");
-    std::fs::write(&store, "this is no database at all").expect("a file");
-    let (code, _, stderr) = output(folder.command().arg("serve"));
-    assert_eq!(code, 64);
-    assert!(stderr.contains("no database"), "{stderr}");
-    assert_eq!(bytes(&store), b"this is no database at all");
 }
 
 #[test]

@@ -1,13 +1,33 @@
 //! The built program, tried from outside: over sockets, through its files, by
 //! signals. One file per promise.
 
+mod destination;
 mod harness;
+mod small_disk;
 
+/// Bad bodies, framings, heads and key files: a clear answer, nothing lost.
+mod bad_input;
 /// What a user sees first: commands, exit codes, refusals to start.
 mod cli;
+/// One event, however often it comes and by whichever source.
+mod copies;
 /// Kills at random moments under load: every acknowledged event is delivered.
 mod crash;
+/// Full disks, and stores that cannot be used as they are.
+mod disk;
+/// Destinations that are dead, slow, gone, elsewhere or behind TLS.
+mod forward;
+/// Clients that do not wait for their answer.
+mod hang_up;
+/// Files of keys, and which key it was.
+mod keys;
 /// Acceptance and refusal, duplicates, and what the admin listener tells.
 mod line;
+/// Twenty restarts behind an inherited socket, by the sender's real rule.
+mod restart;
+/// Commands: what they get, how they end, and what they leave behind.
+mod shell;
 /// Stops: drained, exit 0, nothing lost.
 mod shutdown;
+/// Thousands of strangers, silent or forging, beside genuine senders.
+mod strangers;

@@ -406,6 +406,20 @@ impl Client {
         matches!(sent, Ok(Ok(())))
     }
 
+    /// Repeats `bytes` until the server closes, without reading a byte; how
+    /// many it took.
+    pub(super) async fn flood(&mut self, bytes: &[u8]) -> usize {
+        let mut taken = 0;
+        let flood = async {
+            while let Ok(length) = self.stream.write(bytes).await {
+                taken += length;
+            }
+        };
+        let closed = timeout(PATIENCE * 3, flood).await;
+        closed.expect("the server closes");
+        taken
+    }
+
     pub(super) async fn finish_writing(&mut self) {
         self.stream.shutdown().await.unwrap();
     }

@@ -6,3 +6,4 @@ mod harness;
 mod http1;
 mod http2;
 mod stop;
+mod unread;

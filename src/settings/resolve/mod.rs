@@ -21,6 +21,7 @@ mod handlers;
 mod net;
 mod quantity;
 mod sections;
+mod shell;
 mod sources;
 
 pub(super) use quantity::Range;

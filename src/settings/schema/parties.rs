@@ -47,6 +47,7 @@ pub(super) fn add_defs(defs: &mut Map<String, Value>) {
     defs.insert("handler".into(), handler());
     defs.insert("log_handler".into(), log_handler());
     defs.insert("forward_handler".into(), forward_handler());
+    defs.insert("shell_handler".into(), shell_handler());
 }
 
 /// A table whose further keys depend on the value of `tag`: `choices` pairs
@@ -153,7 +154,11 @@ fn ims_auth() -> Value {
 }
 
 fn handler() -> Value {
-    let kinds = [("log", "log_handler"), ("forward", "forward_handler")];
+    let kinds = [
+        ("log", "log_handler"),
+        ("forward", "forward_handler"),
+        ("shell", "shell_handler"),
+    ];
     let common = json!({
         "events": filled_list("Globs over the event's type; all events when left out.", "MediaConvert*", 256),
         "sources": filled_list("Names of sources; all of them when left out.", "default", 256),
@@ -166,7 +171,7 @@ fn handler() -> Value {
             "maxItems": 3,
             "examples": [["succeeded"]],
         },
-        "timeout": duration("10s", "How long one attempt may take."),
+        "timeout": { "$ref": "#/$defs/duration", "description": "How long one attempt may take." },
         "concurrency": whole(1, 100_000, "How many attempts run at the same time; not above dispatch.queue_capacity."),
         "retry": section("When a failed attempt is repeated.", json!({
             "initial": duration("1s", "The first step of the back-off; it doubles with each failure."),
@@ -177,17 +182,18 @@ fn handler() -> Value {
     });
     tagged(
         "kind",
-        "What it does: `log` writes a line, `forward` repeats the request.",
+        "What it does: `log` writes a line, `forward` repeats the request, `shell` runs a command.",
         &kinds,
         common,
     )
 }
 
 /// The keys of one kind of handler, beside those that every kind has.
-fn handler_kind(concurrency: u32, mut own: Value) -> Value {
-    for common in ["events", "sources", "outcome", "timeout", "retry"] {
+fn handler_kind(timeout: &str, concurrency: u32, mut own: Value) -> Value {
+    for common in ["events", "sources", "outcome", "retry"] {
         own[common] = json!(true);
     }
+    own["timeout"] = json!({ "default": timeout });
     own["concurrency"] = json!({ "default": concurrency });
     own_keys("kind", own)
 }
@@ -200,6 +206,7 @@ fn log_handler() -> Value {
     );
     body_bytes_max["examples"] = json!([8192]);
     handler_kind(
+        "10s",
         64,
         json!({
             "output": with_default(
@@ -229,6 +236,7 @@ fn forward_handler() -> Value {
         "examples": [{ "X-Team": "…" }],
     });
     handler_kind(
+        "10s",
         16,
         json!({
             "url": url,
@@ -240,4 +248,46 @@ fn forward_handler() -> Value {
             "ca_file": file("PEM certificates of authorities to trust beside the system's.", "/etc/ims-receiver/ca.pem"),
         }),
     )
+}
+
+fn shell_handler() -> Value {
+    let example = "/usr/local/bin/make-subtitles";
+    let command = json!({
+        "title": "a list of texts, or one text",
+        "description": "The program and its arguments, with no shell in between; or one text, which runs under `/bin/sh -c`.",
+        "type": ["array", "string"],
+        "items": { "title": "a text", "type": "string", "maxLength": 4096, "examples": [example] },
+        "minItems": 1,
+        "maxItems": 256,
+        "minLength": 1,
+        "maxLength": 16384,
+        "examples": [[example]],
+    });
+    let value = json!({
+        "title": "a text",
+        "description": "The value of the variable.",
+        "type": "string",
+        "writeOnly": true,
+        "maxLength": 4096,
+        "examples": ["…"],
+    });
+    let env = json!({
+        "title": "a table of texts",
+        "description": "Further variables of the command's environment.",
+        "type": "object",
+        "additionalProperties": value,
+        "maxProperties": 64,
+        "examples": [{ "QUEUE": "…" }],
+    });
+    let mut node = handler_kind(
+        "60s",
+        4,
+        json!({
+            "command": command,
+            "env": env,
+            "env_file": file("A file with such variables, one `NAME=value` a line.", "/run/secrets/subtitles-env"),
+        }),
+    );
+    node["required"] = json!(["command"]);
+    node
 }

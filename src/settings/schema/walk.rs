@@ -114,6 +114,14 @@ impl<'s> Node<'s> {
         self.attribute(name)?.as_str()
     }
 
+    /// The types that a value may have here.
+    pub(crate) fn types(&self) -> Vec<&'s str> {
+        match self.attribute("type") {
+            Some(Value::Array(types)) => types.iter().filter_map(Value::as_str).collect(),
+            one => one.and_then(Value::as_str).into_iter().collect(),
+        }
+    }
+
     /// The keys that a table may have here, sorted.
     pub(crate) fn keys(&self) -> Vec<&'s str> {
         let tables = self.parts.iter().filter_map(|part| part.get("properties"));

@@ -26,6 +26,7 @@ fn every_key() -> Vec<(String, String, Value)> {
         "handlers.audit",
         "handlers.cms",
         "handlers.cms.retry",
+        "handlers.subtitles",
     ] {
         let node = schema.at(&tree, table.split('.'));
         for key in node.keys() {
@@ -68,7 +69,9 @@ fn each_wrong_type_is_named_with_what_was_found() {
     for (table, key, kind) in every_key() {
         let wrong = match kind.as_str() {
             Some("string") => "[1]",
-            _ => "'text'",
+            Some(_) => "'text'",
+            // Several types.
+            None => "{}",
         };
         let toml = with(&table, &format!("{key} = {wrong}"));
         let lines = refused(&toml, &[]);
@@ -131,7 +134,7 @@ sources.default | public_origin = 'https://a.example/' | public_origin | no orig
 sources.default | public_origin = 'https://u@a.example' | public_origin | no origin
 sources.default | allow_from = [] | allow_from | empty list
 sources.default | allow_from = ['everybody'] | allow_from[0] | neither a network
-handlers.cms | kind = 'shell' | kind | found "shell": write one of "log", "forward"
+handlers.cms | kind = 'publish' | kind | found "publish": write one of "log", "forward", "shell"
 handlers.cms | concurrency = 0 | concurrency | out of range
 handlers.cms | concurrency = 2000 | concurrency | is more than dispatch.queue_capacity (1024)
 handlers.cms | timeout = '0s' | timeout | too short
@@ -153,6 +156,19 @@ handlers.cms | headers = { A = 1 } | headers.A | found a number
 handlers.cms | bearer_token = 'a'\nheaders = { authorization = 'b' } | =handlers.cms | more than once
 handlers.cms | ca_file = '/does/not/exist' | ca_file | No such file
 handlers.audit | output = '' | output | is empty
+handlers.subtitles | command = [] | command | is an empty list
+handlers.subtitles | command = '' | command | is empty: write ["/usr/local/bin/make-subtitles"]
+handlers.subtitles | command = [''] | command | the program, is empty
+handlers.subtitles | command = ['a', 1] | command[1] | expected a text, found the number 1
+handlers.subtitles | command = 7 | command | expected a list of texts, or one text, found the number 7
+handlers.subtitles | command = ['a', "b\u0000"] | command | holds a NUL character
+handlers.subtitles | env = { IMS_EVENT_ID = 'x' } | env.IMS_EVENT_ID | set by the service
+handlers.subtitles | env = { 'A=B' = 'x' } | env."A=B" | no name of a variable
+handlers.subtitles | env = { 1A = 'x' } | env.1A | no name of a variable
+handlers.subtitles | env = { A = "x\u0000" } | env.A | holds a NUL character
+handlers.subtitles | env = { A = 1 } | env.A | found a number
+handlers.subtitles | env = { A = 'x' }\nenv_file = '/etc/passwd' | env | stands beside handlers.subtitles.env_file
+handlers.subtitles | env_file = '/does/not/exist' | env_file | No such file
 "#;
 
 #[test]
@@ -203,6 +219,11 @@ fn what_is_missing_is_named() {
         ),
         ("handlers.cms", "kind", "is missing"),
         ("handlers.cms", "url", "is missing"),
+        (
+            "handlers.subtitles",
+            "command",
+            r#"is missing: write command = ["/usr/local/bin/make-subtitles"]"#,
+        ),
     ] {
         assert_line(&without(table, key), &format!("{table}.{key}"), words);
     }
@@ -319,7 +340,7 @@ fn four_mistakes_are_four_lines() {
 fn a_wrong_kind_does_not_hide_the_common_keys() {
     let toml = with(
         "handlers.cms",
-        "kind = 'shell'\ntimeout = 1\ncommand = ['x']",
+        "kind = 'publish'\ntimeout = 1\ncommand = ['x']",
     );
     let lines = refused(&toml, &[]);
     assert_eq!(lines.len(), 2, "{lines:?}");
@@ -360,6 +381,32 @@ fn a_missing_kind_does_not_hide_the_rest() {
         let found: Vec<&str> = lines.iter().filter_map(|l| l.split(": ").next()).collect();
         assert_eq!(found, keys, "{lines:?}");
     }
+}
+
+#[test]
+fn a_command_that_no_system_could_start_is_refused() {
+    let word = "x".repeat(4000);
+    let command = |words: usize| {
+        format!(
+            "command = ['/bin/true'{}]",
+            format!(", '{word}'").repeat(words)
+        )
+    };
+    assert_eq!(
+        warnings(&with("handlers.subtitles", &command(16))),
+        [] as [&str; 0]
+    );
+    assert_line(
+        &with("handlers.subtitles", &command(17)),
+        "handlers.subtitles.command",
+        "more than every system can start",
+    );
+    let env = format!("{}\nenv = {{ A = '{word}', B = '{word}' }}", command(15));
+    assert_line(
+        &with("handlers.subtitles", &env),
+        "handlers.subtitles.command",
+        "together with env",
+    );
 }
 
 #[test]
@@ -410,6 +457,36 @@ fn oddities_are_warned_about() {
             "queue_bytes_max = 1000",
             "dispatch.queue_bytes_max",
             "below server.body_bytes_max",
+        ),
+        (
+            "handlers.subtitles",
+            "command = ['/no/such/hook']",
+            "handlers.subtitles.command",
+            "/no/such/hook cannot be run: No such file",
+        ),
+        (
+            "handlers.subtitles",
+            "command = ['/etc/passwd']",
+            "handlers.subtitles.command",
+            "/etc/passwd cannot be run: Permission denied",
+        ),
+        (
+            "handlers.subtitles",
+            "command = ['/etc']",
+            "handlers.subtitles.command",
+            "/etc cannot be run: permission denied",
+        ),
+        (
+            "handlers.subtitles",
+            "command = ['no-such-hook']",
+            "handlers.subtitles.command",
+            "no program \"no-such-hook\" in PATH",
+        ),
+        (
+            "handlers.subtitles",
+            "command = ['true']\nenv = { PATH = '/no/such' }",
+            "handlers.subtitles.command",
+            "no program \"true\" in PATH",
         ),
     ] {
         let warnings = warnings(&with(table, line));

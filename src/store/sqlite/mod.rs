@@ -114,11 +114,7 @@ impl SqliteStore {
     /// then.
     pub fn open(config: StoreConfig, lock: StoreLock) -> Result<Self, OpenError> {
         let path = config.path.clone();
-        let failed = |error: rusqlite::Error| OpenError::Unusable {
-            path: path.clone(),
-            problem: format!("cannot be read: {}", readable(&error)),
-            hint: "look at the disk; a damaged file has to be restored from a backup".into(),
-        };
+        let failed = |error: rusqlite::Error| open::failed(&path, "cannot be read", &error);
         let connection = open::open_writer(&lock)?;
         let now = millis(config.clock.now());
         let worker = roster::register_worker(&connection, now).map_err(failed)?;

@@ -11,6 +11,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::super::OpenError;
+use super::readable;
 
 /// Numbered migrations; the index plus one is the version each leads to.
 const MIGRATIONS: [&str; 1] = [include_str!("schema/0001.sql")];
@@ -26,6 +27,9 @@ const APPLICATION_ID: i32 = 0x494d_5372;
 
 /// What every SQLite file begins with.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// With less room than this SQLite may be unable to begin its log.
+const ROOM_BYTES_MIN: u64 = 256 * 1024;
 
 /// How long an opening or a commit waits for another program that has the file
 /// locked, such as a backup by hand. Below the time that an ack has.
@@ -128,17 +132,7 @@ pub fn open_writer(lock: &StoreLock) -> Result<Connection, OpenError> {
 /// process would take its locks away.
 pub fn reopen_writer(lock: &StoreLock) -> Result<Connection, OpenError> {
     let path = lock.path();
-    let unusable = |problem: String, hint: &str| OpenError::Unusable {
-        path: path.to_owned(),
-        problem,
-        hint: hint.to_owned(),
-    };
-    let failed = |error: rusqlite::Error| {
-        unusable(
-            format!("cannot be opened: {error}"),
-            "look at the disk and the file's rights; a damaged file has to be restored from a backup",
-        )
-    };
+    let failed = |error: rusqlite::Error| failed(path, "cannot be opened", &error);
     let mut connection = Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE
@@ -166,6 +160,24 @@ pub fn reopen_writer(lock: &StoreLock) -> Result<Connection, OpenError> {
         .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
         .map_err(failed)?;
     Ok(connection)
+}
+
+/// What SQLite says about the file at `path`. A disk without room shows as one
+/// of several errors, some of which look like damage, so the disk is asked too.
+pub fn failed(path: &Path, problem: &str, error: &rusqlite::Error) -> OpenError {
+    let full = rustix::fs::statvfs(path)
+        .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < ROOM_BYTES_MIN);
+    let (path, problem) = (path.to_owned(), format!("{problem}: {}", readable(error)));
+    if full {
+        return OpenError::NoRoom { path, problem };
+    }
+    let hint =
+        "look at the disk and the file's rights; a damaged file has to be restored from a backup";
+    OpenError::Unusable {
+        path,
+        problem,
+        hint: hint.to_owned(),
+    }
 }
 
 enum Refusal {
