@@ -23,7 +23,7 @@ pub const ARGUMENT: &str = "ceiling";
 /// Starts it in a process of its own, as the service is.
 pub fn start() -> anyhow::Result<Service> {
     let mut command = std::process::Command::new(std::env::current_exe()?);
-    command.arg(ARGUMENT);
+    command.arg(ARGUMENT).stdin(std::process::Stdio::null());
     Service::start(command)
 }
 

@@ -40,6 +40,7 @@ pub use callback::Callback;
 pub use connection::Connection;
 pub use health::{Readiness, Unready};
 pub use metrics::ServerMetrics;
+pub use peer::TrustedProxies;
 
 /// The public listener.
 #[derive(Debug, Clone)]

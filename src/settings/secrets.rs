@@ -71,14 +71,19 @@ pub enum Fault {
 
 impl SecretFileError {
     /// What to do about it.
-    pub fn hint(&self) -> &'static str {
+    pub fn hint(&self) -> String {
         match self {
-            Self::Unreadable { source, .. } => match source.kind() {
-                io::ErrorKind::NotFound => "create the file, or correct the path",
-                io::ErrorKind::PermissionDenied => {
-                    "let the user that runs the service read it, and nobody else"
+            Self::Unreadable { path, source } => match source.kind() {
+                io::ErrorKind::NotFound => "create the file, or correct the path".to_owned(),
+                io::ErrorKind::IsADirectory => {
+                    "it is a folder, as container engines make one where the file to mount is missing: remove it, then create the file".to_owned()
                 }
-                _ => "name a readable file",
+                io::ErrorKind::PermissionDenied => format!(
+                    "let user {} read it, which runs the service, and nobody else: chown {0} {}",
+                    rustix::process::geteuid().as_raw(),
+                    path.display()
+                ),
+                _ => "name a readable file".to_owned(),
             },
             Self::Faulty { fault, .. } => match fault {
                 Fault::Empty => "write the secret on a line of its own",
@@ -88,9 +93,38 @@ impl SecretFileError {
                 Fault::TooLarge | Fault::NotUtf8(_) | Fault::Blank(_) => {
                     "write the secret as plain text"
                 }
-            },
+            }
+            .to_owned(),
         }
     }
+
+    /// [`hint`](Self::hint) for a secret that is ours to choose: where nothing
+    /// is there yet, with the command that makes one.
+    pub(super) fn hint_for_ours(&self) -> String {
+        let hint = self.hint();
+        match self {
+            Self::Unreadable { path, source }
+                if matches!(
+                    source.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::IsADirectory
+                ) =>
+            {
+                format!("{hint}; a new one: {}", making(path))
+            }
+            Self::Faulty {
+                path,
+                fault: Fault::Empty,
+            } => format!("{hint}; a new one: {}", making(path)),
+            _ => hint,
+        }
+    }
+}
+
+/// The command that makes a key or a token of 32 letters and digits, as IMS
+/// takes them, with what every Debian has.
+fn making(path: &Path) -> String {
+    let path = path.to_string_lossy().replace('\'', r"'\''");
+    format!("(umask 077; tr -dc A-Za-z0-9 </dev/urandom | head -c 32 >'{path}')")
 }
 
 /// Reads the keys of a source, one a line, in their order.

@@ -3,6 +3,7 @@
 
 mod destination;
 mod harness;
+mod proxy;
 mod small_disk;
 
 /// Bad bodies, framings, heads and key files: a clear answer, nothing lost.
@@ -25,6 +26,8 @@ mod hang_up;
 mod keys;
 /// Acceptance and refusal, duplicates, and what the admin listener tells.
 mod line;
+/// nginx and HAProxy in front, as `config/` sets them up.
+mod proxies;
 /// Twenty restarts behind an inherited socket, by the sender's real rule.
 mod restart;
 /// Keys that change while the service runs.

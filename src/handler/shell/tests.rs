@@ -256,7 +256,7 @@ async fn exit_codes_decide() {
 
 #[tokio::test]
 async fn a_signal_is_named() {
-    for signal in [1, 6, 9, 15] {
+    for signal in [6, 9, 15] {
         let result = script(&format!("kill -{signal} $$"), b"{}").await;
         assert_eq!(report(&result)["signal"], signal);
         assert_eq!(report(&result)["exit"], Value::Null);
