@@ -24,6 +24,7 @@ use crate::dispatch::{DispatchMetrics, Dispatcher, LaneConfig};
 use crate::handler::log::{LineFormat, Outputs};
 use crate::handler::{self, BuildContext, BuildError, Handler};
 use crate::ingest::{Ingest, IngestMetrics};
+use crate::key_files;
 use crate::lifecycle;
 use crate::server::{self, Admin, Callback, ConnectionLimits, Readiness, ServerMetrics, Unready};
 use crate::settings::{self, Settings};
@@ -184,18 +185,18 @@ impl App {
             path: settings.store.path.clone(),
             source,
         })?;
-        let ingest = Ingest::new(
+        let ingest = Arc::new(Ingest::new(
             &settings.sources,
             Arc::clone(&store),
             Arc::clone(&dispatcher),
             Arc::clone(&environment.clock),
             metrics.ingest.clone(),
-        )?;
+        )?);
 
         let close_public = CancellationToken::new();
         let callback = Callback::new(
             &settings.server,
-            Arc::new(ingest),
+            Arc::clone(&ingest),
             Arc::clone(&readiness),
             &metrics.server,
             close_public.clone(),
@@ -208,6 +209,7 @@ impl App {
         };
         let public = tokio::spawn(server::run(public, callback, limits, close_public.clone()));
         let upkeep = CancellationToken::new();
+        follow_keys(settings, &ingest, &upkeep);
         start_upkeep(settings, &environment, &store, metrics, &upkeep);
         Ok(Self {
             ingest_address,
@@ -342,6 +344,16 @@ fn handlers(settings: &Settings, environment: &Environment) -> Result<Lanes, Bui
             Ok((lane.clone(), handler::build(&lane.handler, &context)?))
         })
         .collect()
+}
+
+/// The sources whose keys stand in a file.
+fn follow_keys(settings: &Settings, ingest: &Ingest, stop: &CancellationToken) {
+    for (path, source) in ingest.sources() {
+        let mut configs = settings.sources.iter();
+        if let Some(config) = configs.find(|config| config.path == path) {
+            key_files::follow(config, source, stop);
+        }
+    }
 }
 
 /// Retention, and the gauges that are read now and then.

@@ -6,11 +6,13 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll, ready};
 
+use axum::http::HeaderMap;
 use ipnet::IpNet;
 use jiff::Timestamp;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
@@ -18,6 +20,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use secrecy::SecretString;
 
 use crate::clock::Clock;
 use crate::dispatch::Dispatcher;
@@ -135,7 +138,11 @@ pub struct Source {
 }
 
 impl Source {
-    fn new(config: &SourceConfig, metrics: &IngestMetrics) -> Result<Self, SchemeError> {
+    /// The source of this configuration.
+    ///
+    /// # Errors
+    /// [`SchemeError`] where it could let in everybody or nobody.
+    pub fn new(config: &SourceConfig, metrics: &IngestMetrics) -> Result<Self, SchemeError> {
         let allow_from = config
             .allow_from
             .as_ref()
@@ -177,6 +184,24 @@ impl Source {
         self.scheme.check_head(head, now)
     }
 
+    /// The time a request says it was sent at, where its scheme has one and it
+    /// says so once. Nothing about it is proved.
+    pub fn sent_at(&self, headers: &HeaderMap) -> Option<Timestamp> {
+        self.scheme.sent_at(headers)
+    }
+
+    /// Takes these keys instead of those that are in force. Events keep the
+    /// position that their key had in the list of their time.
+    ///
+    /// # Errors
+    /// [`SchemeError`] where there is no key, or an empty one; those in force
+    /// stay then.
+    pub fn replace_keys(&self, keys: &[SecretString]) -> Result<(), SchemeError> {
+        self.scheme.replace_keys(keys)?;
+        self.metrics.show_keys(keys.len());
+        Ok(())
+    }
+
     /// Counts a request whose sender was proved.
     pub fn count_authentic(&self, verified: &Verified) {
         self.metrics.count_authentic(verified);
@@ -192,6 +217,8 @@ pub struct SourceConfig {
     pub path: String,
     /// How its sender proves who it is.
     pub auth: SchemeConfig,
+    /// The file that its keys were read from, where they came from one.
+    pub keys_file: Option<PathBuf>,
     /// Who may send at all; `None` means everybody.
     pub allow_from: Option<Vec<IpNet>>,
 }
@@ -296,48 +323,63 @@ impl EventCount {
     }
 }
 
-/// A source's series, resolved once at start.
+/// A source's series.
 #[derive(Debug)]
 struct SourceMetrics {
-    /// By position; further positions appear when a key file grows.
+    source: Label,
+    /// Of the keys of the start, by position, resolved once.
     keys: Vec<Counter>,
+    /// Of all keys, those that a longer list brought later among them.
+    authentic: Family<KeyLabels, Counter>,
     skew: Gauge,
 }
 
 impl SourceMetrics {
     fn new(config: &SourceConfig, metrics: &IngestMetrics) -> Self {
-        let keys = match &config.auth {
-            SchemeConfig::Ims(ims) => ims.keys.len(),
-            SchemeConfig::None => 0,
-        };
+        let keys = config.auth.keys().len();
         let labels = SourceLabels {
             source: Label(config.name.clone()),
         };
         // Asked for so that a counter of zero is there from the start.
         drop(metrics.duplicates.get_or_create(&labels));
-        let key = |position| {
-            metrics.authentic.get_or_create_owned(&KeyLabels {
-                source: labels.source.clone(),
-                key: position,
-            })
-        };
-        Self {
-            keys: (1..=u32::try_from(keys).unwrap_or(u32::MAX))
-                .map(key)
-                .collect(),
+        let mut this = Self {
+            source: labels.source.clone(),
+            keys: Vec::new(),
+            authentic: metrics.authentic.clone(),
             skew: metrics.skew.get_or_create_owned(&labels),
-        }
+        };
+        this.keys = positions(keys).map(|key| this.of_key(key)).collect();
+        this
+    }
+
+    fn of_key(&self, key: u32) -> Counter {
+        let source = self.source.clone();
+        let labels = KeyLabels { source, key };
+        self.authentic.get_or_create_owned(&labels)
+    }
+
+    /// Shows a counter for each of so many keys, at zero where it is new.
+    fn show_keys(&self, keys: usize) {
+        positions(keys).for_each(|key| drop(self.of_key(key)));
     }
 
     fn count_authentic(&self, verified: &Verified) {
-        let key = verified.key().and_then(|key| key.checked_sub(1));
-        if let Some(counter) = key.and_then(|at| self.keys.get(at as usize)) {
-            counter.inc();
+        if let Some(key) = verified.key() {
+            let resolved = key.checked_sub(1).and_then(|at| self.keys.get(at as usize));
+            match resolved {
+                Some(counter) => counter.inc(),
+                None => self.of_key(key).inc(),
+            };
         }
         if let Some(skew) = verified.skew_seconds() {
             self.skew.set(skew);
         }
     }
+}
+
+/// The positions of so many keys in their list.
+fn positions(keys: usize) -> impl Iterator<Item = u32> {
+    1..=u32::try_from(keys).unwrap_or(u32::MAX)
 }
 
 /// A source's name as the value of a label.

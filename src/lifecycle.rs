@@ -32,6 +32,9 @@ impl Signals {
     /// # Errors
     /// Where the system refuses.
     pub fn listen() -> std::io::Result<Self> {
+        // Whoever started us may ignore SIGCHLD, and so would we: then nobody
+        // could say how a command ended. Listening once is enough.
+        drop(signal(SignalKind::child())?);
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,

@@ -125,7 +125,7 @@ pub async fn run<E: Endpoint>(
 
 /// HTTP/1 and HTTP/2 on one port. hyper's own head timer is off: it would
 /// close idle connections and does not cover the rest.
-fn http_builder() -> auto::Builder<TokioExecutor> {
+pub(super) fn http_builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()

@@ -61,6 +61,9 @@ pub enum Fault {
     /// A second line where one is expected.
     #[error("line {0} is one too many: one line is expected")]
     OneTooMany(usize),
+    /// No `NAME=value`.
+    #[error("line {0} is no variable of the form `NAME=value`")]
+    NoVariable(usize),
     /// No `Name: value`.
     #[error("line {0} is no header field of the form `Name: value`")]
     NoHeader(usize),
@@ -85,6 +88,7 @@ impl SecretFileError {
             Self::Faulty { fault, .. } => match fault {
                 Fault::Empty => "write the secret on a line of its own",
                 Fault::Repeated { .. } | Fault::OneTooMany(_) => "remove the line",
+                Fault::NoVariable(_) => "write one `NAME=value` a line",
                 Fault::NoHeader(_) => "write one `Name: value` a line",
                 Fault::TooLarge | Fault::NotUtf8(_) | Fault::Blank(_) => {
                     "write the secret as plain text"
@@ -167,6 +171,15 @@ pub(super) fn read_headers(path: &Path) -> Result<Vec<(String, SecretString)>, S
         _ => Err(faulty(path, Fault::NoHeader(line))),
     };
     read_lines(path)?.into_iter().map(field).collect()
+}
+
+/// Reads environment variables, one `NAME=value` a line, in their order.
+pub(super) fn read_variables(path: &Path) -> Result<Vec<(String, SecretString)>, SecretFileError> {
+    let variable = |(line, text): (usize, String)| match text.split_once('=') {
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned().into())),
+        None => Err(faulty(path, Fault::NoVariable(line))),
+    };
+    read_lines(path)?.into_iter().map(variable).collect()
 }
 
 /// Whether people other than the file's owner and group can read it, or

@@ -99,6 +99,20 @@ auth = {{ scheme = "ims", keys = ["{KEY}"] }}
         Service::try_start(&mut self.command())
     }
 
+    /// Starts the service by a shell with this umask.
+    pub fn start_under(&self, umask: &str) -> Service {
+        let program = self.command();
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", r#"umask "$0" && exec "$@""#, umask])
+            .arg(program.get_program())
+            .args(program.get_args())
+            .current_dir(self.dir.path())
+            .envs(self.settings.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null());
+        Service::start(&mut shell)
+    }
+
     /// Starts the service on a socket that it inherits, as systemd does it:
     /// descriptor 3, named by process id.
     pub fn start_on(&self, listener: &TcpListener) -> Service {
@@ -130,6 +144,11 @@ auth = {{ scheme = "ims", keys = ["{KEY}"] }}
             // A kill may tear a line; it is written again.
             .filter_map(|line| serde_json::from_str(line).ok())
             .collect()
+    }
+
+    /// Starts the service by a command that ends up in [`Folder::command`].
+    pub fn start_as(&self, command: &mut Command) -> Service {
+        Service::start(command)
     }
 
     /// Ids of the events that the log handler wrote, in order, repeats included.
@@ -199,6 +218,10 @@ impl Service {
             admin,
             log,
         })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn log(&self) -> Vec<String> {

@@ -216,6 +216,7 @@ impl Setup {
             path: path.to_owned(),
             auth,
             allow_from: None,
+            keys_file: None,
         };
         Self {
             server: ServerConfig {

@@ -16,11 +16,13 @@ use super::{Settings, StoreSettings};
 use crate::dispatch::DispatchConfig;
 use crate::server::ServerConfig;
 
+mod auth;
 mod forward;
 mod handlers;
 mod net;
 mod quantity;
 mod sections;
+mod shell;
 mod sources;
 
 pub(super) use quantity::Range;
