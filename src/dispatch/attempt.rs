@@ -82,7 +82,10 @@ impl Crew {
         };
         match result {
             Ok(Ok(Ok(report))) => Ending::Done(report),
-            Ok(Ok(Err(error))) if self.ending.is_cancelled() => Ending::Cut(error.report),
+            // That trying again cannot help is an answer, and no cut.
+            Ok(Ok(Err(error))) if self.ending.is_cancelled() && error.retry != Retry::Never => {
+                Ending::Cut(error.report)
+            }
             Ok(Ok(Err(error))) => Ending::Failed(error),
             Ok(Err(_panic)) => Ending::Failed(failure("the handler panicked")),
             Err(_elapsed) => Ending::Failed(failure(&format!(

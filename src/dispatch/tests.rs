@@ -10,10 +10,10 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::clock::SystemClock;
-use crate::delivery::{Delivery, DeliveryKey, WorkerId};
+use crate::delivery::{Delivery, DeliveryKey, Reason, WorkerId};
 use crate::event::EventId;
 use crate::handler::log::{LogConfig, LogOutput};
-use crate::handler::{HandlerError, testing};
+use crate::handler::{HandlerError, Retry, testing};
 use crate::store::{Backlog, Claimed, Full, History, Purge, Purged, Receipt};
 
 /// More than anything here takes.
@@ -104,7 +104,23 @@ impl Handler for Prompt {
     }
 }
 
-async fn start(store: &Arc<ScriptedStore>) -> Arc<Dispatcher> {
+/// Is told that the service ends, and says then that the event is nothing for it.
+struct Gone;
+
+#[async_trait]
+impl Handler for Gone {
+    async fn handle(&self, _: &Delivery, stop: &CancellationToken) -> Result<Report, HandlerError> {
+        stop.cancelled().await;
+        Err(HandlerError {
+            retry: Retry::Never,
+            reason: Reason::new("status 410"),
+            report: Report::default(),
+            source: None,
+        })
+    }
+}
+
+async fn start(store: &Arc<ScriptedStore>, handler: impl Handler) -> Arc<Dispatcher> {
     let name = HandlerName::new("audit").unwrap();
     let lane = LaneConfig {
         name: name.clone(),
@@ -129,7 +145,7 @@ async fn start(store: &Arc<ScriptedStore>) -> Arc<Dispatcher> {
         drain: Duration::from_secs(8),
     };
     let metrics = DispatchMetrics::new(std::iter::once(&name));
-    let lanes: Vec<(LaneConfig, Arc<dyn Handler>)> = vec![(lane, Arc::new(Prompt))];
+    let lanes: Vec<(LaneConfig, Arc<dyn Handler>)> = vec![(lane, Arc::new(handler))];
     let store: Arc<dyn Store> = Arc::clone(store) as _;
     Dispatcher::start(&config, lanes, store, Arc::new(SystemClock), metrics)
         .await
@@ -139,7 +155,7 @@ async fn start(store: &Arc<ScriptedStore>) -> Arc<Dispatcher> {
 #[tokio::test(start_paused = true)]
 async fn a_claim_that_finds_nothing_is_not_followed_by_another_one() {
     let store = Arc::new(ScriptedStore::default());
-    let dispatcher = start(&store).await;
+    let dispatcher = start(&store, Prompt).await;
     tokio::time::sleep(Duration::from_secs(4)).await;
     assert_eq!(store.claims.load(SeqCst), 1, "nobody called for more");
     store.due.notify_one();
@@ -158,7 +174,7 @@ async fn a_claim_that_finds_nothing_is_not_followed_by_another_one() {
 async fn a_claim_that_failed_is_repeated_every_second() {
     let store = Arc::new(ScriptedStore::default());
     store.fails.store(true, SeqCst);
-    let dispatcher = start(&store).await;
+    let dispatcher = start(&store, Prompt).await;
     tokio::time::sleep(Duration::from_millis(3500)).await;
     assert_eq!(store.claims.load(SeqCst), 4);
     dispatcher.drain().await;
@@ -168,7 +184,7 @@ async fn a_claim_that_failed_is_repeated_every_second() {
 async fn what_is_claimed_while_a_stop_begins_is_given_back() {
     let store = Arc::new(ScriptedStore::default());
     store.found.lock().unwrap().push(testing::delivery(b"{}"));
-    let dispatcher = start(&store).await;
+    let dispatcher = start(&store, Prompt).await;
     timeout(PATIENCE, store.claiming.notified()).await.unwrap();
     dispatcher.begin_stop();
     // The stop has got everywhere before the claim comes back.
@@ -180,4 +196,17 @@ async fn what_is_claimed_while_a_stop_begins_is_given_back() {
     let recorded = store.recorded.lock().unwrap();
     let verdicts: Vec<Verdict> = recorded.iter().map(|(_, verdict)| *verdict).collect();
     assert_eq!(verdicts, [Verdict::Returned], "not left running");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_dead_while_the_service_ends_is_dead() {
+    let store = Arc::new(ScriptedStore::default());
+    store.found.lock().unwrap().push(testing::delivery(b"{}"));
+    store.release.notify_one();
+    let dispatcher = start(&store, Gone).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    dispatcher.drain().await;
+    let recorded = store.recorded.lock().unwrap();
+    let verdicts: Vec<Verdict> = recorded.iter().map(|(_, verdict)| *verdict).collect();
+    assert_eq!(verdicts, [Verdict::Dead], "not tried again after the stop");
 }
