@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::request::{KeptHead, RequestHead, SourceName};
 
 pub mod ims;
+pub mod mns;
 pub mod none;
 
 /// How a source's sender proves who it is.
@@ -105,6 +106,8 @@ impl Verified {
 pub enum SchemeName {
     /// MD5 over URL, timestamp and key, in `X-ICE-*` headers.
     Ims,
+    /// It came out of a queue, which lets in nobody else.
+    Mns,
     /// Everybody is let in.
     None,
 }

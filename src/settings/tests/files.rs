@@ -21,6 +21,8 @@ fn examples(folder: &Path) -> BTreeMap<String, String> {
             "admin-token",
             "metrics-token",
             "cms-token",
+            "access-key-id",
+            "access-key-secret",
         ] {
             let file = folder.join(name);
             fs::write(&file, format!("{KEY}{name}")).unwrap();
@@ -46,6 +48,7 @@ fn every_example_loads() {
         "minimal.toml",
         "forward.toml",
         "behind-proxy.toml",
+        "queue.toml",
     ] {
         assert!(examples.contains_key(name), "{name}");
     }
