@@ -90,6 +90,8 @@ fn the_reference_has_every_key_and_states_the_real_defaults() {
         "dispatch",
         "sources.default",
         "sources.default.auth",
+        "sources.queue",
+        "sources.queue.credentials",
         "handlers.audit",
         "handlers.cms",
         "handlers.cms.retry",
@@ -119,7 +121,7 @@ fn the_reference_has_every_key_and_states_the_real_defaults() {
             }
         }
     }
-    assert!(defaults > 25, "{defaults}");
+    assert!(defaults > 29, "{defaults}");
 }
 
 #[test]
