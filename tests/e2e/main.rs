@@ -3,6 +3,8 @@
 
 mod destination;
 mod harness;
+/// The queue service that IMS writes into, played on loopback.
+mod mns_emulator;
 mod small_disk;
 
 /// Bad bodies, framings, heads and key files: a clear answer, nothing lost.
@@ -23,6 +25,10 @@ mod hang_up;
 mod keys;
 /// Acceptance and refusal, duplicates, and what the admin listener tells.
 mod line;
+/// Events from a queue: stored before they are deleted, whatever goes wrong.
+mod mns;
+/// Where the key of a queue comes from, and keys that expire.
+mod mns_credentials;
 /// Twenty restarts behind an inherited socket, by the sender's real rule.
 mod restart;
 /// Stops: drained, exit 0, nothing lost.

@@ -64,7 +64,10 @@ pub fn message(message: &Stored, peeked: bool, style: Style) -> String {
     ];
     if !peeked {
         elements.push(element("ReceiptHandle", &message.handle));
-        elements.push(element("NextVisibleTime", &message.next_visible.to_string()));
+        elements.push(element(
+            "NextVisibleTime",
+            &message.next_visible.to_string(),
+        ));
     }
     format!("<Message>{}</Message>", joined(elements, style))
 }
@@ -225,10 +228,7 @@ pub fn not_deleted(failed: &[(String, Failure)]) -> Answer {
         trailing_slash: true,
         ..Style::default()
     };
-    xml(
-        StatusCode::NOT_FOUND,
-        document("Errors", &content, style),
-    )
+    xml(StatusCode::NOT_FOUND, document("Errors", &content, style))
 }
 
 pub fn xml(status: StatusCode, text: String) -> Answer {

@@ -169,13 +169,7 @@ impl Emulator {
         let now = emulator.now();
         {
             let mut state = emulator.state();
-            let queue = |name: &&str| {
-                let queue = Queue {
-                    created: now,
-                    ..Queue::default()
-                };
-                ((*name).to_owned(), queue)
-            };
+            let queue = |name: &&str| ((*name).to_owned(), Queue::new(Attributes::default(), now));
             state.queues = queues.iter().map(queue).collect();
             let key = Key {
                 secret: KEY_SECRET.to_owned(),
@@ -310,10 +304,7 @@ impl Emulator {
     pub fn add_queue(&self, name: &str) {
         let mut state = self.state();
         let created = state.now();
-        let queue = Queue {
-            created,
-            ..Queue::default()
-        };
+        let queue = Queue::new(Attributes::default(), created);
         state.queues.insert(name.to_owned(), queue);
     }
 
@@ -366,7 +357,10 @@ impl State {
 
     /// The fault of a request, if it gets one.
     fn fault_of(&mut self, op: Op) -> Option<Fault> {
-        let asked = self.faults.iter().position(|(of, _, times)| *of == op && *times > 0);
+        let asked = self
+            .faults
+            .iter()
+            .position(|(of, _, times)| *of == op && *times > 0);
         if let Some(position) = asked {
             let (_, fault, times) = &mut self.faults[position];
             *times -= 1;
@@ -451,7 +445,10 @@ async fn accept(listener: std::net::TcpListener, shared: Arc<Shared>, stop: Canc
 
 async fn serve(shared: &Shared, request: Request<Incoming>) -> Result<Answer, Cut> {
     let (parts, body) = request.into_parts();
-    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    let target = parts
+        .uri
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
     let wire = Wire {
         method: parts.method,
         target: target.to_owned(),
@@ -501,7 +498,8 @@ async fn serve(shared: &Shared, request: Request<Incoming>) -> Result<Answer, Cu
 
 /// What is answered without a look at the request.
 fn instead(fault: &Fault, request_id: &str) -> Result<Answer, Cut> {
-    const PAGE: &str = "<!DOCTYPE html>\n<html><head><title>Bad gateway</title></head><body><hr></body></html>\n";
+    const PAGE: &str =
+        "<!DOCTYPE html>\n<html><head><title>Bad gateway</title></head><body><hr></body></html>\n";
     let page = |status| {
         let answer = Response::builder()
             .status(status)
@@ -530,7 +528,9 @@ fn instead(fault: &Fault, request_id: &str) -> Result<Answer, Cut> {
 async fn truncated(answer: Answer) -> Answer {
     let status = answer.status();
     let body = answer.into_body().collect().await;
-    let body = body.unwrap_or_else(|never: Infallible| match never {}).to_bytes();
+    let body = body
+        .unwrap_or_else(|never: Infallible| match never {})
+        .to_bytes();
     let half = String::from_utf8_lossy(&body[..body.len() / 2]).into_owned();
     answer::xml(status, half)
 }
@@ -579,9 +579,7 @@ fn number(
         return Ok(None);
     };
     let parsed = text.parse().ok().filter(|value| range.contains(value));
-    parsed
-        .map(Some)
-        .ok_or(Failure::new(400, "InvalidArgument"))
+    parsed.map(Some).ok_or(Failure::new(400, "InvalidArgument"))
 }
 
 async fn receive(
@@ -726,7 +724,10 @@ fn change(
 fn send(state: &mut State, name: &str, wire: &Wire) -> Result<Answer, Failure> {
     let now = state.now();
     let queue = state.queue(name)?;
-    let (size_max, delay) = (queue.attributes.maximum_message_size, queue.attributes.delay);
+    let (size_max, delay) = (
+        queue.attributes.maximum_message_size,
+        queue.attributes.delay,
+    );
     let root = Element::parse(&wire.body).map_err(|_| Failure::new(400, "MalformedXML"))?;
     let batch = root.name == "Messages";
     let given: Vec<&Element> = match root.name.as_str() {
@@ -785,7 +786,10 @@ fn list(shared: &Shared, wire: &Wire) -> Answer {
     let prefix = wire.header("x-mns-prefix").unwrap_or_default();
     let names = state.queues.keys().filter(|name| name.starts_with(prefix));
     let host = wire.header("host").unwrap_or_default();
-    answer::queue_list(&format!("http://{host}"), &names.cloned().collect::<Vec<_>>())
+    answer::queue_list(
+        &format!("http://{host}"),
+        &names.cloned().collect::<Vec<_>>(),
+    )
 }
 
 fn manage(
@@ -825,12 +829,9 @@ fn manage(
                 }
                 Some(_) => Err(Failure::new(409, "QueueAlreadyExist")),
                 None => {
-                    let queue = Queue {
-                        attributes: wanted,
-                        created: now,
-                        ..Queue::default()
-                    };
-                    state.queues.insert(name.to_owned(), queue);
+                    state
+                        .queues
+                        .insert(name.to_owned(), Queue::new(wanted, now));
                     let host = wire.header("host").unwrap_or_default();
                     let mut answer = answer::empty(StatusCode::CREATED);
                     let location = format!("http://{host}/queues/{name}");
@@ -851,7 +852,10 @@ fn attributes(wire: &Wire, mut attributes: Attributes) -> Result<Attributes, Fai
     let document = parsed(wire, "Queue")?;
     let invalid = Failure::new(400, "InvalidArgument");
     let given = |name: &str, range: std::ops::RangeInclusive<i64>, value: &mut i64| {
-        let Some(text) = document.text_of(name).filter(|text| !text.trim().is_empty()) else {
+        let Some(text) = document
+            .text_of(name)
+            .filter(|text| !text.trim().is_empty())
+        else {
             return Ok(());
         };
         let parsed: i64 = text.trim().parse().map_err(|_| invalid)?;
@@ -864,9 +868,21 @@ fn attributes(wire: &Wire, mut attributes: Attributes) -> Result<Attributes, Fai
         }
         Ok(())
     };
-    given("VisibilityTimeout", 1..=43_200, &mut attributes.visibility_timeout)?;
-    given("MaximumMessageSize", 1024..=65_536, &mut attributes.maximum_message_size)?;
-    given("MessageRetentionPeriod", 60..=604_800, &mut attributes.retention)?;
+    given(
+        "VisibilityTimeout",
+        1..=43_200,
+        &mut attributes.visibility_timeout,
+    )?;
+    given(
+        "MaximumMessageSize",
+        1024..=65_536,
+        &mut attributes.maximum_message_size,
+    )?;
+    given(
+        "MessageRetentionPeriod",
+        60..=604_800,
+        &mut attributes.retention,
+    )?;
     given("DelaySeconds", 0..=604_800, &mut attributes.delay)?;
     given("PollingWaitSeconds", 0..=30, &mut attributes.polling_wait)?;
     if let Some(text) = document.text_of("LoggingEnabled") {

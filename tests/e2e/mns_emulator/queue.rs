@@ -63,6 +63,14 @@ pub enum HandleError {
 }
 
 impl Queue {
+    pub fn new(attributes: Attributes, created: i64) -> Self {
+        Self {
+            attributes,
+            created,
+            ..Self::default()
+        }
+    }
+
     pub fn send(&mut self, body: String, delay: i64, priority: u8, now: i64) -> Stored {
         let message = Stored {
             id: format!("{:032X}", rand::random::<u128>()),

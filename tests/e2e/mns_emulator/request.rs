@@ -100,11 +100,7 @@ impl Wire {
     }
 
     /// The checks in the order that fits the documented codes.
-    pub fn check(
-        &self,
-        key: impl Fn(&str) -> Option<Key>,
-        now: i64,
-    ) -> Result<(), Failure> {
+    pub fn check(&self, key: impl Fn(&str) -> Option<Key>, now: i64) -> Result<(), Failure> {
         let refuse = |status, code| Err(Failure::new(status, code));
         let Some(authorization) = self.header("authorization") else {
             return refuse(400, "MissingAuthorizationHeader");
@@ -137,8 +133,7 @@ impl Wire {
             return refuse(403, "InvalidAccessKeyId");
         }
         let method = self.method.as_str();
-        let expected =
-            sign::authorization(id, &key.secret, method, &self.target, &self.headers);
+        let expected = sign::authorization(id, &key.secret, method, &self.target, &self.headers);
         if authorization != expected {
             return refuse(403, "SignatureDoesNotMatch");
         }
