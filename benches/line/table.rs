@@ -51,6 +51,16 @@ impl Table {
         });
     }
 
+    /// Adds a figure that has to reach `bar`.
+    pub fn at_least(&mut self, figure: &'static str, (measured, bar): (f64, f64), unit: &str) {
+        self.0.push(Row {
+            figure,
+            bar: format!("≥ {bar:.0} {unit}"),
+            measured: format!("{measured:.0} {unit}"),
+            reached: measured >= bar,
+        });
+    }
+
     /// Adds a figure, measured several times with something and without it in
     /// turn, that has to stay the same within noise: the median with it does
     /// not leave the range without it by more than a quarter and `grain`.

@@ -29,6 +29,8 @@ mod line;
 mod mns;
 /// Where the key of a queue comes from, and keys that expire.
 mod mns_credentials;
+/// The official SDKs against the same queue service, and our program after them.
+mod mns_sdks;
 /// Twenty restarts behind an inherited socket, by the sender's real rule.
 mod restart;
 /// Stops: drained, exit 0, nothing lost.
