@@ -24,6 +24,8 @@ use crate::dispatch::{DispatchMetrics, Dispatcher, LaneConfig};
 use crate::handler::log::{LineFormat, Outputs};
 use crate::handler::{self, BuildContext, BuildError, Handler};
 use crate::ingest::{Ingest, IngestMetrics};
+use crate::key_files;
+use crate::lifecycle;
 use crate::mns::{ClientError, QueueMetrics, Queues};
 use crate::request::SourceName;
 use crate::server::{self, Admin, Callback, ConnectionLimits, Readiness, ServerMetrics, Unready};
@@ -38,7 +40,7 @@ const BACKLOG: u32 = 4096;
 /// How often the gauges of the backlog are read.
 const GAUGES: Duration = Duration::from_secs(2);
 
-/// A start that was refused. All but the last are exit code 64.
+/// A start that was refused. Exit code 64, unless it [may pass](Self::may_pass).
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be bound.
@@ -88,6 +90,17 @@ pub enum StartError {
         /// What the store says.
         source: StoreError,
     },
+}
+
+impl StartError {
+    /// Whether the same start may work later without anybody changing it, so
+    /// that a supervisor should try again.
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Broken { .. } | Self::Store(OpenError::NoRoom { .. })
+        )
+    }
 }
 
 /// What a start needs beside the settings.
@@ -210,13 +223,13 @@ impl App {
                 problem,
             })?;
         readiness.clear(Unready::Starting);
-        let public = tokio::spawn(server::run(
-            public,
-            callback,
-            ConnectionLimits::from(&settings.server),
-            close_public.clone(),
-        ));
+        let limits = ConnectionLimits {
+            connections_max: lifecycle::room_for(settings.server.connections_max),
+            ..ConnectionLimits::from(&settings.server)
+        };
+        let public = tokio::spawn(server::run(public, callback, limits, close_public.clone()));
         let upkeep = CancellationToken::new();
+        follow_keys(settings, &ingest, &upkeep);
         start_upkeep(settings, &environment, &store, metrics, &upkeep);
         Ok(Self {
             ingest_address,
@@ -354,6 +367,16 @@ fn handlers(settings: &Settings, environment: &Environment) -> Result<Lanes, Bui
             Ok((lane.clone(), handler::build(&lane.handler, &context)?))
         })
         .collect()
+}
+
+/// The sources whose keys stand in a file.
+fn follow_keys(settings: &Settings, ingest: &Ingest, stop: &CancellationToken) {
+    for (path, source) in ingest.sources() {
+        let mut configs = settings.sources.iter();
+        if let Some(config) = configs.find(|config| config.path == path) {
+            key_files::follow(config, source, stop);
+        }
+    }
 }
 
 /// Retention, and the gauges that are read now and then.

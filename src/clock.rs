@@ -27,7 +27,8 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is moved, for tests.
+/// A clock that stands still until it is moved: for tests, and to judge by
+/// another time than now.
 #[derive(Debug)]
 pub struct ManualClock(Mutex<Timestamp>);
 

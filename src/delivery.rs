@@ -79,6 +79,13 @@ impl Reason {
         Self(clean)
     }
 
+    /// The same reason and what followed from it, which a cut spares.
+    pub fn and(&self, consequence: &str) -> Self {
+        let room = Self::BYTES_MAX.saturating_sub(consequence.len() + 2);
+        let kept = &self.0[..self.0.floor_char_boundary(room)];
+        Self::new(format!("{kept}; {consequence}"))
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0

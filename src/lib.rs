@@ -23,6 +23,7 @@ pub mod server;
 
 pub mod app;
 pub mod cli;
+pub mod key_files;
 pub mod lifecycle;
 pub mod sender;
 pub mod settings;

@@ -120,7 +120,7 @@ pub struct KeptHead {
 
 /// Header fields worth keeping: what a handler needs to repeat the request
 /// and what helps to trace it. Signatures and tokens are never among them.
-const KEPT_HEADERS: [&str; 6] = [
+pub const KEPT_HEADERS: [&str; 6] = [
     "content-type",
     "content-encoding",
     "user-agent",

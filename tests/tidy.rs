@@ -17,7 +17,15 @@ const LAYERS: [&[&str]; 5] = [
     &["handler", "store"],
     &["dispatch", "ingest"],
     &["server", "mns"],
-    &["settings", "app", "lifecycle", "telemetry", "sender", "cli"],
+    &[
+        "settings",
+        "key_files",
+        "app",
+        "lifecycle",
+        "telemetry",
+        "sender",
+        "cli",
+    ],
 ];
 
 const LINES_MAX: usize = 500;

@@ -9,11 +9,11 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::routing::post;
 use bytes::Bytes;
+use ims_receiver::clock::{Clock as _, SystemClock};
 use ims_receiver::event;
 use ims_receiver::request::{KeptHead, RequestHead, SourceName};
 use ims_receiver::signature::ims::ImsConfig;
 use ims_receiver::signature::{HeadVerdict, Scheme, SchemeConfig, VerifiedRequest};
-use jiff::Timestamp;
 
 use crate::service::{KEY, Service, URL};
 
@@ -23,7 +23,7 @@ pub const ARGUMENT: &str = "ceiling";
 /// Starts it in a process of its own, as the service is.
 pub fn start() -> anyhow::Result<Service> {
     let mut command = std::process::Command::new(std::env::current_exe()?);
-    command.arg(ARGUMENT);
+    command.arg(ARGUMENT).stdin(std::process::Stdio::null());
     Service::start(command)
 }
 
@@ -61,7 +61,7 @@ async fn callback(
         uri: &uri,
         headers: &headers,
     };
-    match scheme.check_head(&head, Timestamp::now()) {
+    match scheme.check_head(&head, SystemClock.now()) {
         Ok(HeadVerdict::Authentic(verified)) => {
             let kept = KeptHead::from_head(&head, None);
             let event = event::parse(VerifiedRequest::new(source, verified, kept, body));

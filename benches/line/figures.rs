@@ -29,6 +29,8 @@ const CALM: f64 = 500.0;
 const MESSAGES: u64 = 50_000;
 const QUEUE_PATIENCE: Duration = Duration::from_secs(120);
 const QUEUE: &str = "ice-callback-bench";
+/// Commands in the figure of commands.
+const COMMANDS: u64 = 10_000;
 
 /// Forged requests per second.
 const FORGED: f64 = 5000.0;
@@ -48,16 +50,19 @@ pub enum Group {
     Forged,
     /// Messages out of a queue.
     Queue,
+    /// Commands: how many a second, and what acks there are beside them.
+    Shell,
 }
 
 impl Group {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Acks,
         Self::Million,
         Self::Sleeping,
         Self::Dead,
         Self::Forged,
         Self::Queue,
+        Self::Shell,
     ];
 }
 
@@ -82,6 +87,7 @@ impl Figures<'_> {
             Group::Dead => self.dead(),
             Group::Forged => self.forged(),
             Group::Queue => self.queue(),
+            Group::Shell => self.shell(),
         }
     }
 
@@ -376,11 +382,44 @@ impl Figures<'_> {
             let stored = folder.ask("SELECT count(*) FROM events")?;
             ensure!(stored == MESSAGES, "{stored} were stored");
         }
-        self.table.at_least(
-            "messages per second out of a queue, stored and deleted, one poller",
+        self.table.rate(
+            "messages out of a queue, stored and deleted, one poller",
             (median(&rates), 5000.0),
-            "/s",
+            "messages/s",
         );
+        Ok(())
+    }
+
+    fn shell(&mut self) -> anyhow::Result<()> {
+        let folder = Folder::new(&self.folder)?;
+        let service = folder.start(&command(8))?;
+        let since = Instant::now();
+        self.send(service.ingest, Amount::Count(COMMANDS), None)?;
+        folder.drained()?;
+        let rate = COMMANDS as f64 / since.elapsed().as_secs_f64();
+        let settled = folder.ask("SELECT count(*) FROM deliveries WHERE status = 2")?;
+        ensure!(settled == COMMANDS, "only {settled} commands succeeded");
+        service.stop()?;
+        self.table.rate(
+            "10,000 commands (`/bin/true`), 8 at the same time",
+            (rate, 300.0),
+            "commands/s",
+        );
+        for (figure, concurrency) in [
+            ("acks beside 8 commands at the same time, against none", 8),
+            ("acks beside 50 commands at the same time, against none", 50),
+        ] {
+            let (mut with, mut without) = (Vec::new(), Vec::new());
+            for _ in 0..self.rounds {
+                let handler = command(concurrency);
+                for (handlers, found) in [("", &mut without), (&handler, &mut with)] {
+                    let folder = Folder::new(&self.folder)?;
+                    let service = folder.start(handlers)?;
+                    found.push(self.flat_out(&service)?);
+                }
+            }
+            self.table.share(figure, (&with, &without), 0.5);
+        }
         Ok(())
     }
 }
@@ -388,6 +427,12 @@ impl Figures<'_> {
 fn log_to_file(folder: &Folder) -> String {
     let output = folder.path("events.log");
     format!("[handlers.audit]\nkind = \"log\"\noutput = {output:?}\n")
+}
+
+fn command(concurrency: u32) -> String {
+    format!(
+        "[handlers.hook]\nkind = \"shell\"\ncommand = [\"/bin/true\"]\nconcurrency = {concurrency}\n"
+    )
 }
 
 fn forward(name: &str, to: SocketAddr) -> String {

@@ -59,6 +59,7 @@ auth = {{ scheme = "ims", keys = ["{KEY}"] }}
         std::fs::write(&config, text)?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_ims-receiver"));
         command.arg("--config").arg(config).arg("serve");
+        command.stdin(Stdio::null());
         Service::start(command)
     }
 
@@ -95,7 +96,6 @@ impl Service {
     pub fn start(mut command: Command) -> anyhow::Result<Self> {
         let since = Instant::now();
         let mut child = command
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
             .context("the program starts")?;
@@ -142,6 +142,11 @@ impl Service {
 
     /// Stops it as an operator would, and waits.
     pub fn stop(mut self) -> anyhow::Result<()> {
+        self.end()
+    }
+
+    /// The same for one whose successor takes its place.
+    pub fn end(&mut self) -> anyhow::Result<()> {
         let pid = i32::try_from(self.child.id())?;
         let pid = rustix::process::Pid::from_raw(pid).context("a child has an id")?;
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;

@@ -31,6 +31,16 @@ impl Table {
         });
     }
 
+    /// Adds a rate that has to be at least so high.
+    pub fn rate(&mut self, figure: &'static str, (measured, bar): (f64, f64), unit: &str) {
+        self.0.push(Row {
+            figure,
+            bar: format!("≥ {bar} {unit}"),
+            measured: format!("{measured:.0} {unit}"),
+            reached: measured >= bar,
+        });
+    }
+
     /// Adds a figure that has to stay below `bar`.
     pub fn below(
         &mut self,
@@ -48,16 +58,6 @@ impl Table {
             bar: format!("< {} {unit}", shown(bar)),
             measured: format!("{} {unit}{detail}", shown(measured)),
             reached: measured < bar,
-        });
-    }
-
-    /// Adds a figure that has to reach `bar`.
-    pub fn at_least(&mut self, figure: &'static str, (measured, bar): (f64, f64), unit: &str) {
-        self.0.push(Row {
-            figure,
-            bar: format!("≥ {bar:.0} {unit}"),
-            measured: format!("{measured:.0} {unit}"),
-            reached: measured >= bar,
         });
     }
 

@@ -1,18 +1,21 @@
 //! The commands, one file each.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 
 use crate::clock::SystemClock;
-use crate::settings;
+use crate::settings::{self, Loaded};
 use crate::telemetry::LogFormat;
 
 pub mod check;
+pub mod completions;
 pub mod demo;
+pub mod explain;
 pub mod health;
+pub mod schema;
 pub mod send;
 pub mod serve;
 pub mod sign;
@@ -51,7 +54,11 @@ enum Command {
     Check,
     Sign(sign::SignArgs),
     Send(send::SendArgs),
+    Explain(explain::ExplainArgs),
     Health(health::HealthArgs),
+    /// Print the JSON Schema of the configuration file
+    Schema,
+    Completions(completions::CompletionsArgs),
 }
 
 impl Cli {
@@ -68,13 +75,24 @@ impl Cli {
             Command::Check => Ok(check::run(config)),
             Command::Sign(args) => args.run(&SystemClock, &mut std::io::stdout().lock()),
             Command::Send(args) => small_runtime()?.block_on(args.run(clock)),
+            Command::Explain(args) => {
+                let loaded = load(config)?;
+                let mut out = anstream::stdout().lock();
+                small_runtime()?.block_on(args.run(&loaded.settings, &SystemClock, &mut out))
+            }
             Command::Health(args) => {
-                let loaded = settings::load(config, settings::process_environment())
-                    .map_err(|error| UsageError(error.to_string()))?;
+                let loaded = load(config)?;
                 small_runtime()?.block_on(args.run(loaded.settings.admin.listen))
             }
+            Command::Schema => Ok(schema::run(&mut std::io::stdout().lock())?),
+            Command::Completions(args) => Ok(args.run(&mut std::io::stdout().lock())?),
         }
     }
+}
+
+fn load(config: Option<&Path>) -> Result<Loaded, UsageError> {
+    settings::load(config, settings::process_environment())
+        .map_err(|error| UsageError(error.to_string()))
 }
 
 fn small_runtime() -> std::io::Result<tokio::runtime::Runtime> {

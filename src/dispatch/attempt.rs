@@ -44,7 +44,8 @@ pub struct Crew {
 enum Ending {
     Done(Report),
     Failed(HandlerError),
-    Cut,
+    /// By the stop of the service.
+    Cut(Report),
 }
 
 impl Crew {
@@ -72,15 +73,19 @@ impl Crew {
 
     async fn run(&self, lane: &Lane, delivery: &Delivery) -> Ending {
         let handling = AssertUnwindSafe(lane.handler.handle(delivery, &self.ending)).catch_unwind();
-        let limited = tokio::time::timeout(lane.config.timeout, handling);
+        let limit = lane.config.timeout + lane.handler.overtime();
+        let limited = tokio::time::timeout(limit, handling);
         let result = tokio::select! {
             biased;
             result = limited => result,
-            () = self.cut.cancelled() => return Ending::Cut,
+            () = self.cut.cancelled() => return Ending::Cut(Report::default()),
         };
         match result {
             Ok(Ok(Ok(report))) => Ending::Done(report),
-            Ok(Ok(Err(_))) if self.ending.is_cancelled() => Ending::Cut,
+            // That trying again cannot help is an answer, and no cut.
+            Ok(Ok(Err(error))) if self.ending.is_cancelled() && error.retry != Retry::Never => {
+                Ending::Cut(error.report)
+            }
             Ok(Ok(Err(error))) => Ending::Failed(error),
             Ok(Err(_panic)) => Ending::Failed(failure("the handler panicked")),
             Err(_elapsed) => Ending::Failed(failure(&format!(
@@ -111,10 +116,10 @@ impl Crew {
                 lane.failures.store(0, Ordering::Relaxed);
                 settlement(Verdict::Succeeded, None, report)
             }
-            Ending::Cut => settlement(
+            Ending::Cut(report) => settlement(
                 Verdict::Stopped,
                 Some(Reason::new("stopped with the service")),
-                Report::default(),
+                report,
             ),
             Ending::Failed(error) => {
                 lane.failures.fetch_add(1, Ordering::Relaxed);

@@ -45,11 +45,12 @@ pub async fn run(
         let due_now = due.notified();
         let freed = budget.freed.notified();
         let scheduled = crew.scheduled.notified();
-        let claimed = tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            claimed = round(&lanes, &crew, &budget) => claimed,
-        };
+        if stop.is_cancelled() {
+            return;
+        }
+        // Never dropped half-way: what the store takes for a claim has to get
+        // to its lane, which gives it back at a stop.
+        let claimed = round(&lanes, &crew, &budget).await;
         let pause = match claimed {
             Ok(()) => PAUSE,
             Err(_) => PAUSE_AFTER_ERROR,
@@ -57,6 +58,9 @@ pub async fn run(
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
+        }
+        if claimed.is_err() {
+            continue;
         }
         tokio::select! {
             () = stop.cancelled() => return,
@@ -75,6 +79,13 @@ async fn round(
     crew: &Crew,
     budget: &Budget,
 ) -> Result<(), StoreError> {
+    // Whatever is scheduled from here on is noted anew; what was scheduled
+    // before is in the store, and the claim says when it is due. Where there is
+    // no room it has to wait for some, however long it has been due.
+    *crew
+        .next_retry
+        .lock()
+        .expect("plain arithmetic cannot panic") = None;
     let mut places = reserve(lanes, budget);
     if places.is_empty() {
         return Ok(());
@@ -83,13 +94,7 @@ async fn round(
         .iter()
         .map(|(name, places)| (name.clone(), places.len() as u32))
         .collect();
-    // Whatever is scheduled from here on is noted anew; what was scheduled
-    // before is in the store, and the claim says when it is due.
     let now = crew.clock.now();
-    *crew
-        .next_retry
-        .lock()
-        .expect("plain arithmetic cannot panic") = None;
     let claimed = crew.store.claim(&free, now).await?;
     let mut counts: HashMap<HandlerName, usize> = HashMap::new();
     for delivery in claimed.deliveries {

@@ -81,6 +81,10 @@ pub struct Handed {
 pub struct Place {
     lane: Arc<Lane>,
     bytes: usize,
+    /// Whether whoever claims is woken when it comes back. One that a claim
+    /// found nothing for wakes nobody, or claims would follow each other for
+    /// ever while there is nothing to do.
+    wakes: bool,
 }
 
 impl fmt::Debug for Place {
@@ -124,6 +128,7 @@ impl Lane {
         let mut place = Place {
             lane: Arc::clone(self),
             bytes: 0,
+            wakes: true,
         };
         if !self.shared.take(bytes) {
             return None;
@@ -140,6 +145,7 @@ impl Lane {
                 Some(Place {
                     lane: Arc::clone(self),
                     bytes: 0,
+                    wakes: false,
                 })
             })
             .collect()
@@ -147,7 +153,7 @@ impl Lane {
 
     fn take_place(&self, limit: usize) -> Option<()> {
         self.taken
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |taken| {
+            .fetch_update(Ordering::SeqCst, Ordering::Relaxed, |taken| {
                 (taken < limit).then_some(taken + 1)
             })
             .ok()
@@ -156,7 +162,7 @@ impl Lane {
 
     /// Whether every place has come back.
     pub fn is_empty(&self) -> bool {
-        self.taken.load(Ordering::Acquire) == 0
+        self.taken.load(Ordering::SeqCst) == 0
     }
 
     /// Notes whether the store may hold more that is due than found a place.
@@ -176,6 +182,7 @@ impl Place {
     /// there is room: how many are claimed at once was limited before.
     pub fn fill_claimed(mut self, delivery: Delivery) {
         self.bytes = delivery.event.content.body.len();
+        self.wakes = true;
         self.lane
             .shared
             .bytes
@@ -204,7 +211,7 @@ impl Drop for Place {
             .fetch_sub(self.bytes, Ordering::Relaxed);
         let before = self.lane.taken.fetch_sub(1, Ordering::AcqRel);
         let hungry = self.lane.hungry.load(Ordering::Acquire);
-        if before == 1 || (hungry && self.lane.has_room()) {
+        if self.wakes && (before == 1 || hungry && self.lane.has_room()) {
             self.lane.shared.freed.notify_one();
         }
     }

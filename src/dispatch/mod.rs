@@ -28,6 +28,8 @@ mod lane;
 pub mod metrics;
 pub mod retention;
 pub mod retry;
+#[cfg(test)]
+mod tests;
 
 pub use metrics::DispatchMetrics;
 
@@ -161,17 +163,16 @@ impl Dispatcher {
 
     /// The deliveries that `event` owes, each with a slot where there is one.
     pub fn reserve(&self, event: &NewEvent) -> Vec<Wanted> {
-        let stopping = self.stopping.load(Ordering::Acquire);
         self.lanes
             .iter()
             .filter(|lane| lane.config.filter.admit(event).is_ok())
             .map(|lane| Wanted {
                 handler: lane.config.name.clone(),
-                slot: if stopping {
-                    None
-                } else {
-                    lane.reserve(event.body.len())
-                },
+                // Asked when the place is taken, not before: a lane ends once
+                // it has seen the stop and no place that is taken.
+                slot: lane
+                    .reserve(event.body.len())
+                    .filter(|_| !self.stopping.load(Ordering::SeqCst)),
             })
             .collect()
     }
@@ -183,7 +184,7 @@ impl Dispatcher {
 
     /// The stop signal: from now on no slot is given and no attempt starts.
     pub fn begin_stop(&self) {
-        self.stopping.store(true, Ordering::Release);
+        self.stopping.store(true, Ordering::SeqCst);
         self.stop.cancel();
     }
 

@@ -52,12 +52,12 @@ impl RetryPolicy {
             return (Verdict::Dead, reason);
         }
         if self.attempts.is_some_and(|attempts| failed >= attempts) {
-            let reason = Reason::new(format!("{reason}; retry.attempts ({failed}) used up"));
+            let reason = reason.and(&format!("retry.attempts ({failed}) used up"));
             return (Verdict::Dead, reason);
         }
         let age = now.duration_since(delivery.age_from);
         if Duration::try_from(age).is_ok_and(|age| age >= self.max_age) {
-            let reason = Reason::new(format!("{reason}; older than retry.max_age"));
+            let reason = reason.and("older than retry.max_age");
             return (Verdict::Dead, reason);
         }
         let wait = match retry {
@@ -75,6 +75,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::handler::testing;
 
     const POLICY: RetryPolicy = RetryPolicy {
         initial: Duration::from_secs(1),
@@ -88,6 +89,33 @@ mod tests {
         let steps: Vec<u64> = (1..=12).map(|n| POLICY.step(n).as_secs()).collect();
         assert_eq!(steps, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900]);
         assert_eq!(POLICY.step(u32::MAX), Duration::from_mins(15));
+    }
+
+    #[test]
+    fn a_dead_delivery_says_why_however_long_its_last_failure_is() {
+        let failure = Reason::new("ü".repeat(Reason::BYTES_MAX));
+        let delivery = testing::delivery(b"{}");
+        let later = delivery.age_from + POLICY.max_age;
+        let (verdict, reason) =
+            POLICY.after_failure(&delivery, Retry::WithBackoff, failure.clone(), later, 0.5);
+        assert_eq!(verdict, Verdict::Dead);
+        assert!(
+            reason.as_str().ends_with("ü; older than retry.max_age"),
+            "{reason}"
+        );
+        assert!(reason.as_str().len() <= Reason::BYTES_MAX);
+        let policy = RetryPolicy {
+            attempts: Some(3),
+            ..POLICY
+        };
+        let now = delivery.age_from;
+        let (verdict, reason) =
+            policy.after_failure(&delivery, Retry::WithBackoff, failure, now, 0.5);
+        assert_eq!(verdict, Verdict::Dead);
+        assert!(
+            reason.as_str().ends_with("ü; retry.attempts (3) used up"),
+            "{reason}"
+        );
     }
 
     proptest! {

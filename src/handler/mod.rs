@@ -17,6 +17,7 @@ use crate::request::HandlerName;
 
 pub mod forward;
 pub mod log;
+pub mod shell;
 pub mod tls;
 
 /// The error behind a failed attempt, for the service's log.
@@ -30,7 +31,7 @@ pub trait Handler: Send + Sync + 'static {
     /// May be called several times for the same event (delivery is at least
     /// once) and for several deliveries at the same time, up to the handler's
     /// `concurrency`. The dispatcher drops the future when the handler's
-    /// `timeout` is over. `stop` is cancelled when the service wants to end; a
+    /// `timeout` and its [`overtime`](Handler::overtime) are over. `stop` is cancelled when the service wants to end; a
     /// handler that can end early does so with an error.
     ///
     /// # Errors
@@ -41,6 +42,13 @@ pub trait Handler: Send + Sync + 'static {
         delivery: &Delivery,
         stop: &CancellationToken,
     ) -> Result<Report, HandlerError>;
+
+    /// How much longer than the handler's `timeout` an attempt may take. Zero,
+    /// unless the handler keeps the timeout itself and then needs time to end
+    /// what it started.
+    fn overtime(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// SIGHUP: reopen files that somebody may have rotated away.
     fn reopen(&self) {}
@@ -78,6 +86,8 @@ pub enum HandlerConfig {
     Log(log::LogConfig),
     /// `kind = "forward"`.
     Forward(forward::ForwardConfig),
+    /// `kind = "shell"`.
+    Shell(shell::ShellConfig),
 }
 
 /// What a handler is built with beside its own configuration.
@@ -142,7 +152,15 @@ pub fn build(
         HandlerConfig::Forward(config) => {
             Arc::new(forward::ForwardHandler::build(config, context)?)
         }
+        HandlerConfig::Shell(config) => Arc::new(shell::ShellHandler::build(config, context)?),
     })
+}
+
+/// Adds what was odd about an attempt to its report.
+fn add_notes(report: &mut serde_json::Value, notes: &[String]) {
+    if !notes.is_empty() {
+        report["notes"] = serde_json::json!(notes);
+    }
 }
 
 #[cfg(test)]

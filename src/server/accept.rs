@@ -5,16 +5,13 @@
 //! that stops reading. So each connection has one timer here, from the accept
 //! on and whatever the protocol; [`Connection`] says when it is due.
 
-use std::convert::Infallible;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
-use hyper::service::Service;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
@@ -25,9 +22,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::ServerConfig;
-use super::connection::{Busy, Connection, Due, Over};
+use super::connection::{Connection, Due, Over, WRITE_STALL_MAX};
 use super::io::WatchedIo;
 use super::registry::Connections;
+use super::service::PerConnection;
 use crate::throttle::Throttle;
 
 /// From the close on, what was read has to be answered within this.
@@ -36,14 +34,19 @@ pub(super) const CLOSE_ANSWER_MAX: Duration = Duration::from_millis(500);
 const FLUSH_GRACE: Duration = Duration::from_millis(100);
 /// How long a connection that was asked to make room may take.
 const EVICTION_WAIT: Duration = Duration::from_millis(100);
-/// How long to wait when the system has no descriptor left.
+/// How long to wait when the system has no descriptor left …
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+/// … and when this many connections were asked to give theirs back.
+const ROOM_BACKOFF: Duration = Duration::from_millis(1);
+const ROOM_BATCH: usize = 16;
 /// Failed accepts are logged at most this often.
 const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// hyper answers larger heads itself, with a bare 431. Ours is smaller.
 const HEAD_BUFFER_BYTES_MAX: usize = 32 * 1024;
-const HTTP2_STREAMS_MAX: u32 = 256;
+/// A stream whose answer the peer does not take costs about 2 KB, and strangers
+/// may hold as many as this on each connection.
+const HTTP2_STREAMS_MAX: u32 = 32;
 const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 const HTTP2_PENDING_RESETS_MAX: usize = 32;
@@ -52,7 +55,7 @@ const HTTP2_LOCAL_RESETS_MAX: usize = 256;
 /// What a listener answers. Clones answer the same.
 pub trait Endpoint: Clone + Send + Sync + 'static {
     /// The body of its answers.
-    type Body: Body<Data = Bytes, Error: Into<tower::BoxError>> + Send + 'static;
+    type Body: Body<Data = Bytes, Error: Into<tower::BoxError>> + Send + Unpin + 'static;
     /// The answer on its way. Dropped when the client hangs up.
     type Answer: Future<Output = Response<Self::Body>> + Send + Unpin + 'static;
 
@@ -64,8 +67,8 @@ pub trait Endpoint: Clone + Send + Sync + 'static {
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionLimits {
     /// From the accept, or the first byte of a later request, to the end of
-    /// the head. One exception: of a pipelined head that came in one piece
-    /// with the end of the request before it only `keep_alive` is held.
+    /// the head. What comes before the answer to the request before it has
+    /// its time from that answer.
     pub head_deadline: Duration,
     /// How long an idle connection is kept.
     pub keep_alive: Duration,
@@ -74,8 +77,9 @@ pub struct ConnectionLimits {
 }
 
 impl ConnectionLimits {
+    /// The shortest time in which a connection can be over.
     pub(super) fn shortest(&self) -> Duration {
-        self.head_deadline.min(self.keep_alive)
+        self.head_deadline.min(self.keep_alive).min(WRITE_STALL_MAX)
     }
 }
 
@@ -121,7 +125,7 @@ pub async fn run<E: Endpoint>(
 
 /// HTTP/1 and HTTP/2 on one port. hyper's own head timer is off: it would
 /// close idle connections and does not cover the rest.
-fn http_builder() -> auto::Builder<TokioExecutor> {
+pub(super) fn http_builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -166,7 +170,16 @@ impl<E: Endpoint> Acceptor<E> {
                     if let Some(suppressed) = log.admit(std::time::Instant::now()) {
                         warn!(%error, suppressed, "cannot accept connections");
                     }
-                    sleep(ACCEPT_BACKOFF).await;
+                    // Most likely no descriptor is free, and who waits to be
+                    // accepted should not wait for strangers' deadlines.
+                    let gone = (0..ROOM_BATCH).take_while(|_| self.make_room(&mut victims));
+                    let any_gone = gone.count() > 0;
+                    sleep(if any_gone {
+                        ROOM_BACKOFF
+                    } else {
+                        ACCEPT_BACKOFF
+                    })
+                    .await;
                 }
             }
         }
@@ -179,10 +192,7 @@ impl<E: Endpoint> Acceptor<E> {
             if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
                 return slot;
             }
-            if let Some(victim) = self.connections.next_victim(victims) {
-                debug!(peer = %victim.peer(), "closed to make room");
-                victim.evict();
-            }
+            self.make_room(victims);
             let freed = Arc::clone(&self.slots).acquire_owned();
             if let Ok(Ok(slot)) = timeout(EVICTION_WAIT, freed).await {
                 return slot;
@@ -190,14 +200,21 @@ impl<E: Endpoint> Acceptor<E> {
         }
     }
 
+    /// Asks one connection to go; whether any can.
+    fn make_room(&self, victims: &mut Vec<Arc<Connection>>) -> bool {
+        let Some(victim) = self.connections.next_victim(victims) else {
+            return false;
+        };
+        debug!(peer = %victim.peer(), "closed to make room");
+        victim.evict();
+        true
+    }
+
     fn spawn(&self, stream: TcpStream, connection: Arc<Connection>, slot: OwnedSemaphorePermit) {
         // Without it small answers may wait for the peer's delayed ACK; a
         // socket that refuses is served all the same.
         stream.set_nodelay(true).ok();
-        let service = PerConnection {
-            endpoint: self.endpoint.clone(),
-            connection: Arc::clone(&connection),
-        };
+        let service = PerConnection::new(self.endpoint.clone(), Arc::clone(&connection));
         let http = Arc::clone(&self.http);
         let limits = self.limits;
         let entry = Connections::enter(&self.connections, connection);
@@ -313,42 +330,6 @@ impl Closing {
         }
         let last = connection.last_answer().max(self.began);
         hard.min(last + FLUSH_GRACE)
-    }
-}
-
-/// The endpoint, for the requests of one connection.
-struct PerConnection<E> {
-    endpoint: E,
-    connection: Arc<Connection>,
-}
-
-impl<E: Endpoint> Service<Request<Incoming>> for PerConnection<E> {
-    type Response = Response<E::Body>;
-    type Error = Infallible;
-    type Future = InFlight<E::Answer>;
-
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let busy = self.connection.begin_request();
-        InFlight {
-            answer: self.endpoint.call(request, &self.connection),
-            busy: Some(busy),
-        }
-    }
-}
-
-/// An answer on its way, counted as a request of its connection.
-struct InFlight<A> {
-    answer: A,
-    busy: Option<Busy>,
-}
-
-impl<A: Future + Unpin> Future for InFlight<A> {
-    type Output = Result<A::Output, Infallible>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = ready!(Pin::new(&mut self.answer).poll(cx));
-        self.busy = None;
-        Poll::Ready(Ok(answer))
     }
 }
 

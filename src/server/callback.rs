@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body as _, Incoming};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -23,13 +23,13 @@ use super::connection::{Connection, Working};
 use super::detached::Detached;
 use super::error::Rejection;
 use super::head::check_size;
+use super::judge::{Judge, Proof};
 use super::metrics::SourceMetrics;
-use super::peer::TrustedProxies;
 use super::refusal::{Refusal, RefusalLog};
 use super::{Readiness, ServerConfig, ServerMetrics};
 use crate::ingest::{Accepted, Ingest, Source};
-use crate::request::{KeptHead, RequestHead};
-use crate::signature::{BodyCheck, HeadVerdict, Verified, VerifiedRequest};
+use crate::request::KeptHead;
+use crate::signature::VerifiedRequest;
 use crate::store::Inserted;
 use crate::throttle::Throttle;
 
@@ -52,9 +52,8 @@ struct Inner {
     health_path: String,
     readiness: Arc<Readiness>,
     ingest: Arc<Ingest>,
-    trusted_proxies: TrustedProxies,
+    judge: Judge,
     budget: Arc<BodyBudget>,
-    body_bytes_max: usize,
     ack_deadline: Duration,
     refusals: RefusalLog,
     failures: Throttle,
@@ -91,10 +90,9 @@ impl Callback {
             no_route: metrics.of_no_source(),
             health_path: config.health_path.clone(),
             readiness,
+            judge: Judge::new(config, Arc::clone(ingest.clock())),
             ingest,
-            trusted_proxies: TrustedProxies::new(&config.trusted_proxies),
             budget: BodyBudget::new(config.body_bytes_in_flight_max),
-            body_bytes_max: config.body_bytes_max,
             ack_deadline: config.ack_deadline,
             refusals: RefusalLog::new(),
             failures: Throttle::new(FAILURE_LINES_MAX, FAILURE_SPAN),
@@ -158,13 +156,8 @@ struct Genuine {
     since: Instant,
     http2: bool,
     connection: Arc<Connection>,
-    working: Working,
-}
-
-/// What the head proved.
-enum Proof {
-    Head(Verified),
-    Body(BodyCheck),
+    /// `None` until the sender is proved.
+    working: Option<Working>,
 }
 
 impl Inner {
@@ -202,27 +195,20 @@ impl Inner {
         Ok(answer)
     }
 
-    /// All that is decided before a byte of the body is waited for, in the
-    /// order that the contract gives.
+    /// All that is decided before a byte of the body is waited for.
     fn judge(
         &self,
         route: &Route,
         request: &Request<Incoming>,
         connection: &Arc<Connection>,
     ) -> Result<Genuine, Rejection> {
-        check_size(request)?;
-        if request.method() != Method::POST {
-            return Err(Rejection::MethodNotAllowed { allow: "POST" });
-        }
-        let from = connection.peer().ip();
-        let peer = self.trusted_proxies.peer(from, request.headers());
+        let peer = self.judge.peer(connection.peer().ip(), request);
         let (proof, head) = self
-            .prove(route, request, peer)
+            .judge
+            .head(&route.source, request, peer)
             .inspect_err(|rejection| self.note_refusal(route, rejection, peer))?;
-        let working = connection.working();
-        if body_over_limit(request.body(), self.body_bytes_max) {
-            return Err(BodyError::TooLarge.into());
-        }
+        let working = proof.verified().map(|_| connection.working());
+        self.judge.announced(request.body())?;
         Ok(Genuine {
             proof,
             head,
@@ -231,30 +217,6 @@ impl Inner {
             connection: Arc::clone(connection),
             working,
         })
-    }
-
-    fn prove(
-        &self,
-        route: &Route,
-        request: &Request<Incoming>,
-        peer: Option<IpAddr>,
-    ) -> Result<(Proof, KeptHead), Rejection> {
-        if !route.source.admits(peer) {
-            return Err(Rejection::Peer);
-        }
-        let head = RequestHead {
-            uri: request.uri(),
-            headers: request.headers(),
-        };
-        let now = self.ingest.clock().now();
-        let proof = match route.source.check_head(&head, now)? {
-            HeadVerdict::Authentic(verified) => {
-                route.source.count_authentic(&verified);
-                Proof::Head(verified)
-            }
-            HeadVerdict::NeedsBody(check) => Proof::Body(check),
-        };
-        Ok((proof, KeptHead::from_head(&head, peer)))
     }
 
     fn note_refusal(&self, route: &Route, rejection: &Rejection, peer: Option<IpAddr>) {
@@ -280,20 +242,17 @@ impl Inner {
     }
 
     /// Reads, stores, answers. Goes on when the client has hung up.
-    async fn work(self: Arc<Self>, route: Arc<Route>, genuine: Genuine, body: Incoming) -> Answer {
-        let Genuine {
-            proof,
-            head,
-            since,
-            http2,
-            connection,
-            working,
-        } = genuine;
-        let peer = head.peer;
-        let mut body = body;
-        let stored = self
-            .store(&route, proof, head, &mut body, since, http2)
-            .await;
+    async fn work(
+        self: Arc<Self>,
+        route: Arc<Route>,
+        mut genuine: Genuine,
+        mut body: Incoming,
+    ) -> Answer {
+        let (since, http2, peer) = (genuine.since, genuine.http2, genuine.head.peer);
+        let connection = Arc::clone(&genuine.connection);
+        // Held until the answer is there.
+        let mut working = genuine.working.take();
+        let stored = self.store(&route, genuine, &mut body, &mut working).await;
         let answer = match &stored {
             Ok(inserted) => success(inserted),
             Err(rejection) => {
@@ -302,7 +261,9 @@ impl Inner {
                 rejection.response()
             }
         };
-        route.metrics.observe_ack(since.elapsed());
+        if working.is_some() {
+            route.metrics.observe_ack(since.elapsed());
+        }
         route.metrics.count_answer(answer.status());
         drop(working);
         let early = stored.is_err() && !http2;
@@ -312,26 +273,19 @@ impl Inner {
     async fn store(
         &self,
         route: &Route,
-        proof: Proof,
-        head: KeptHead,
+        genuine: Genuine,
         body: &mut Incoming,
-        since: Instant,
-        http2: bool,
+        working: &mut Option<Working>,
     ) -> Result<Inserted, Rejection> {
-        let mut late = pin!(sleep_until(since + self.ack_deadline));
+        let mut late = pin!(sleep_until(genuine.since + self.ack_deadline));
         let mut share = self.budget.share();
-        let read = body::read(body, self.body_bytes_max, &mut share, http2);
+        let body_bytes_max = self.judge.body_bytes_max();
+        let read = body::read(body, body_bytes_max, &mut share, genuine.http2);
         let body = self.in_time(read, late.as_mut()).await?;
-        let verified = match proof {
-            Proof::Head(verified) => verified,
-            Proof::Body(check) => {
-                let verified = check.check(&body)?;
-                route.source.count_authentic(&verified);
-                verified
-            }
-        };
+        let verified = genuine.proof.complete(&route.source, &body)?;
+        working.get_or_insert_with(|| genuine.connection.working());
         let name = route.source.name().clone();
-        let request = VerifiedRequest::new(name, verified, head, body);
+        let request = VerifiedRequest::new(name, verified, genuine.head, body);
         let mut accepted = self.ingest.accept(request)?;
         tokio::select! { biased;
             stored = &mut accepted => return Ok(stored?),
@@ -371,11 +325,6 @@ fn finish_later(accepted: Accepted, share: Share) {
         }
         drop(share);
     });
-}
-
-fn body_over_limit(body: &Incoming, max: usize) -> bool {
-    let announced = body.size_hint().exact();
-    announced.is_some_and(|announced| announced > max as u64)
 }
 
 fn success(inserted: &Inserted) -> Answer {

@@ -14,8 +14,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::accept::ConnectionLimits;
+use super::frames::Heads;
 
-/// How long a peer may refuse to take bytes of an answer.
+/// How long a peer may take nothing of what it asked for.
 pub(super) const WRITE_STALL_MAX: Duration = Duration::from_secs(10);
 
 /// One accepted connection.
@@ -32,11 +33,14 @@ pub struct Connection {
     idle_since: Moment,
     /// Since when the peer takes no bytes.
     blocked_since: Moment,
+    /// Answers that the windows of an HTTP/2 peer hold back, and when it last
+    /// took one or began to hold them back.
+    untaken: AtomicU32,
+    untaken_since: Moment,
     /// When the last verified request was answered.
     verified: Moment,
     /// Whether any head ended yet.
     head_seen: AtomicBool,
-    http2: AtomicBool,
     /// Requests between the end of their head and their answer.
     in_flight: AtomicU32,
     /// Those of them whose sender was proved.
@@ -57,9 +61,10 @@ impl Connection {
             head_since: Moment::default(),
             idle_since: Moment::default(),
             blocked_since: Moment::default(),
+            untaken: AtomicU32::new(0),
+            untaken_since: Moment::default(),
             verified: Moment::default(),
             head_seen: AtomicBool::new(false),
-            http2: AtomicBool::new(false),
             in_flight: AtomicU32::new(0),
             working: AtomicU32::new(0),
             answered_early: AtomicBool::new(false),
@@ -97,27 +102,26 @@ impl Connection {
     pub(super) fn begin_request(self: &Arc<Self>) -> Busy {
         self.in_flight.fetch_add(1, Relaxed);
         self.head_seen.store(true, Relaxed);
-        if !self.http2.load(Relaxed) {
-            self.head_since.clear();
-        }
         Busy(Arc::clone(self))
     }
 
-    /// Notes bytes of HTTP/1: between two requests they begin a head.
-    pub(super) fn note_http1_bytes(&self) {
-        if self.in_flight.load(Relaxed) == 0 {
+    /// Notes bytes that were read, and what they told of heads.
+    pub(super) fn note_heads(&self, heads: Heads) {
+        if heads.ended {
+            self.head_since.clear();
+        }
+        if heads.open {
             self.head_since.set_once(self.now());
         }
     }
 
-    /// Notes bytes of HTTP/2, after which a head is open or not.
-    pub(super) fn note_http2_bytes(&self, head_open: bool) {
-        self.http2.store(true, Relaxed);
-        if head_open {
-            self.head_since.set_once(self.now());
-        } else {
-            self.head_since.clear();
+    /// Notes an HTTP/2 answer; the guard is dropped when the peer's windows
+    /// have let it go.
+    pub(super) fn hold_answer(self: &Arc<Self>) -> Untaken {
+        if self.untaken.fetch_add(1, Relaxed) == 0 {
+            self.untaken_since.set(self.now());
         }
+        Untaken(Arc::clone(self))
     }
 
     /// Notes that the peer takes no bytes, or takes them again.
@@ -134,33 +138,50 @@ impl Connection {
     /// Never later than the shortest deadline from `now`: a deadline that
     /// begins after this call is then seen in time without moving the timer.
     pub(super) fn due(&self, limits: &ConnectionLimits, now: Instant) -> Due {
-        let (end, over) = self.deadline(limits);
         let latest = now + limits.shortest();
-        match end {
-            Some(end) if end <= now => Due::Over(over),
-            Some(end) => Due::At(end.min(latest)),
+        match self.deadline(limits) {
+            Some((end, over)) if end <= now => Due::Over(over),
+            Some((end, _)) => Due::At(end.min(latest)),
             None => Due::At(latest),
         }
     }
 
-    fn deadline(&self, limits: &ConnectionLimits) -> (Option<Instant>, Over) {
-        let at = |moment: u64, wait| Some(self.epoch + Duration::from_micros(moment) + wait);
-        let idle = self.in_flight.load(Relaxed) == 0;
-        if let Some(since) = self.blocked_since.get() {
-            (at(since, WRITE_STALL_MAX), Over::Stalled)
-        } else if !self.head_seen.load(Relaxed) {
-            (Some(self.accepted + limits.head_deadline), Over::Head)
-        } else if !idle {
+    fn deadline(&self, limits: &ConnectionLimits) -> Option<(Instant, Over)> {
+        let asked = self.asking_deadline(limits);
+        let taken = self.taking_deadline(limits);
+        asked.into_iter().chain(taken).min_by_key(|(end, _)| *end)
+    }
+
+    /// Until when it has to ask for something.
+    fn asking_deadline(&self, limits: &ConnectionLimits) -> Option<(Instant, Over)> {
+        let answered = self.last_answer();
+        if !self.head_seen.load(Relaxed) {
+            Some((self.accepted + limits.head_deadline, Over::Head))
+        } else if self.has_requests() {
             // The answer has a deadline of its own. No head can go on for ever
             // beside it: HTTP/1 reads none, and an unfinished HTTP/2 head
             // keeps every other frame out, so that nothing is in flight soon.
-            (None, Over::Idle)
+            None
         } else if let Some(since) = self.head_since.get() {
-            (at(since, limits.head_deadline), Over::Head)
+            // What came before the answer was not looked at until then.
+            let since = self.instant(since).max(answered);
+            Some((since + limits.head_deadline, Over::Head))
         } else {
-            let since = self.idle_since.get().unwrap_or_default();
-            (at(since, limits.keep_alive), Over::Idle)
+            Some((answered + limits.keep_alive, Over::Idle))
         }
+    }
+
+    /// Until when it has to take what it asked for.
+    fn taking_deadline(&self, limits: &ConnectionLimits) -> Option<(Instant, Over)> {
+        let untaken = self.untaken.load(Relaxed) > 0;
+        let untaken = self.untaken_since.get().filter(|_| untaken);
+        let blocked = self.blocked_since.get();
+        let since = blocked.into_iter().chain(untaken).min()?;
+        // Who takes a little now and then gets no more time in all than who
+        // asks for nothing.
+        let end = self.instant(since) + WRITE_STALL_MAX;
+        let end = end.min(self.last_answer() + limits.keep_alive);
+        Some((end, Over::Stalled))
     }
 
     /// How long it has waited without a verified request: connections that
@@ -215,9 +236,8 @@ impl Connection {
 
     /// When the last request was answered; the accept where none was.
     pub(super) fn last_answer(&self) -> Instant {
-        self.idle_since.get().map_or(self.accepted, |since| {
-            self.epoch + Duration::from_micros(since)
-        })
+        let answered = self.idle_since.get();
+        answered.map_or(self.accepted, |since| self.instant(since))
     }
 
     pub(super) fn has_answered_early(&self) -> bool {
@@ -227,6 +247,10 @@ impl Connection {
     /// Resolves when its task should look at it again.
     pub(super) async fn signalled(&self) {
         self.signal.notified().await;
+    }
+
+    fn instant(&self, moment: u64) -> Instant {
+        self.epoch + Duration::from_micros(moment)
     }
 
     fn now(&self) -> u64 {
@@ -251,7 +275,8 @@ pub(super) enum Over {
     Head,
     /// No request in `keep_alive`.
     Idle,
-    /// No byte of an answer taken in [`WRITE_STALL_MAX`].
+    /// Nothing of an answer taken in [`WRITE_STALL_MAX`], or not all of them
+    /// in `keep_alive`.
     Stalled,
 }
 
@@ -267,6 +292,17 @@ impl Drop for Busy {
         if last && connection.is_closing() {
             connection.signal.notify_one();
         }
+    }
+}
+
+/// An answer that waits for the windows of an HTTP/2 peer.
+#[derive(Debug)]
+pub(super) struct Untaken(Arc<Connection>);
+
+impl Drop for Untaken {
+    fn drop(&mut self) {
+        self.0.untaken_since.set(self.0.now());
+        self.0.untaken.fetch_sub(1, Relaxed);
     }
 }
 
@@ -326,6 +362,15 @@ mod tests {
         (Arc::new(Connection::new(peer, start, start)), start)
     }
 
+    const OPEN: Heads = Heads {
+        ended: false,
+        open: true,
+    };
+    const ENDED: Heads = Heads {
+        ended: true,
+        open: false,
+    };
+
     #[track_caller]
     fn is_soon_after(due: Due, expected: Instant) {
         let Due::At(at) = due else {
@@ -337,7 +382,7 @@ mod tests {
     #[test]
     fn the_first_head_has_its_time_from_the_accept() {
         let (connection, start) = connection();
-        connection.note_http1_bytes();
+        connection.note_heads(OPEN);
         let due = connection.due(&LIMITS, start + HEAD / 2);
         assert_eq!(due, Due::At(start + HEAD));
         let due = connection.due(&LIMITS, start + HEAD);
@@ -353,10 +398,11 @@ mod tests {
             Due::At(start + HEAD),
             "looked at again before a head that begins now is over"
         );
-        connection.note_http1_bytes();
+        connection.note_heads(OPEN);
         is_soon_after(connection.due(&LIMITS, start + SLACK), start + HEAD);
         let due = connection.due(&LIMITS, start + HEAD + SLACK);
         assert_eq!(due, Due::Over(Over::Head));
+        connection.note_heads(ENDED);
         let _busy = connection.begin_request();
         let later = start + HEAD + SLACK;
         let due = connection.due(&LIMITS, later);
@@ -370,9 +416,9 @@ mod tests {
     #[test]
     fn http2_control_frames_neither_keep_nor_kill() {
         let (connection, start) = connection();
-        connection.note_http2_bytes(true);
+        connection.note_heads(OPEN);
         drop(connection.begin_request());
-        connection.note_http2_bytes(false);
+        connection.note_heads(ENDED);
         let due = connection.due(&LIMITS, start + HEAD * 2);
         assert_eq!(due, Due::At(start + HEAD * 3), "still idle");
         let due = connection.due(&LIMITS, start + IDLE + SLACK);
@@ -388,6 +434,35 @@ mod tests {
         assert_eq!(connection.due(&LIMITS, late), Due::Over(Over::Stalled));
         connection.note_write(false);
         assert!(matches!(connection.due(&LIMITS, late), Due::At(_)));
+        connection.note_write(true);
+        let much_later = start + IDLE + SLACK;
+        let due = connection.due(&LIMITS, much_later);
+        assert_eq!(due, Due::Over(Over::Stalled), "a little now and then");
+    }
+
+    #[test]
+    fn a_peer_whose_windows_stay_shut_is_over() {
+        let (connection, start) = connection();
+        drop(connection.begin_request());
+        let (held, taken) = (connection.hold_answer(), connection.hold_answer());
+        drop(taken);
+        is_soon_after(connection.due(&LIMITS, start), start + WRITE_STALL_MAX);
+        let late = start + WRITE_STALL_MAX + SLACK;
+        assert_eq!(connection.due(&LIMITS, late), Due::Over(Over::Stalled));
+        drop(held);
+        assert!(matches!(connection.due(&LIMITS, late), Due::At(_)));
+    }
+
+    #[test]
+    fn stalls_are_seen_in_time_where_other_deadlines_are_long() {
+        let (connection, start) = connection();
+        let limits = ConnectionLimits {
+            head_deadline: IDLE,
+            ..LIMITS
+        };
+        drop(connection.begin_request());
+        let due = connection.due(&limits, start);
+        assert_eq!(due, Due::At(start + WRITE_STALL_MAX));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! How far a peer has come with a request's head, told from the bytes alone.
 //!
-//! hyper has no timer for the detection of the protocol and none for HTTP/2
-//! heads, so the accept loop keeps its own. For HTTP/1 any byte between two
-//! requests begins a head. HTTP/2 has frames that are no part of one (PING,
-//! SETTINGS, WINDOW_UPDATE), so their borders are followed here; nothing is
-//! decoded.
+//! hyper has no timer for the detection of the protocol, none for HTTP/2
+//! heads, and none that tells the wait between two requests from a head, so
+//! the accept loop keeps its own. The borders of HTTP/1 requests and HTTP/2
+//! frames are followed for it; nothing is decoded.
+
+use super::messages::Messages;
 
 /// What a client with prior knowledge of HTTP/2 sends first.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -14,71 +15,68 @@ const HEADERS: u8 = 0x1;
 const CONTINUATION: u8 = 0x9;
 const END_HEADERS: u8 = 0x4;
 
-/// The protocol of a connection, as far as its bytes tell.
+/// What some bytes told of heads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Protocol {
-    /// Everything so far is a part of the HTTP/2 preface, or nothing came.
-    Unknown,
-    /// HTTP/1.
-    Http1,
-    /// HTTP/2.
-    Http2,
+pub(super) struct Heads {
+    /// Within them a head ended, or what might have become one did not.
+    pub(super) ended: bool,
+    /// After them a head has begun and not ended.
+    pub(super) open: bool,
 }
 
 /// Follows the bytes that a peer sends.
 #[derive(Debug)]
-pub(super) struct HeadTracker {
-    protocol: Protocol,
-    /// How much of the preface has come.
-    preface: usize,
-    frames: Frames,
+pub(super) enum HeadTracker {
+    /// This many bytes of the HTTP/2 preface came, and nothing else.
+    Preface(usize),
+    Http1(Messages),
+    Http2(Frames),
 }
 
 impl HeadTracker {
     pub(super) fn new() -> Self {
-        Self {
-            protocol: Protocol::Unknown,
-            preface: 0,
-            frames: Frames::default(),
+        Self::Preface(0)
+    }
+
+    /// Takes note of `bytes`.
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> Heads {
+        match self {
+            Self::Preface(seen) => {
+                let seen = *seen;
+                self.feed_first(seen, bytes)
+            }
+            Self::Http1(messages) => messages.feed(bytes),
+            Self::Http2(frames) => frames.feed(bytes),
         }
     }
 
-    /// The protocol, as far as it is known.
-    pub(super) fn protocol(&self) -> Protocol {
-        self.protocol
-    }
-
-    /// Takes note of `bytes` and says whether a head has begun and not ended.
-    /// For HTTP/1 that is always so here: where heads end is hyper's to say.
-    pub(super) fn feed(&mut self, bytes: &[u8]) -> bool {
-        let rest = match self.protocol {
-            Protocol::Unknown => self.feed_preface(bytes),
-            Protocol::Http1 | Protocol::Http2 => bytes,
-        };
-        match self.protocol {
-            Protocol::Unknown | Protocol::Http1 => true,
-            Protocol::Http2 => self.frames.feed(rest),
-        }
-    }
-
-    fn feed_preface<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
-        let wanted = &PREFACE[self.preface..];
+    fn feed_first(&mut self, seen: usize, bytes: &[u8]) -> Heads {
+        let wanted = &PREFACE[seen..];
         let length = wanted.len().min(bytes.len());
         if wanted[..length] != bytes[..length] {
-            self.protocol = Protocol::Http1;
-            return bytes;
+            let mut messages = Messages::default();
+            messages.feed(&PREFACE[..seen]);
+            let heads = messages.feed(bytes);
+            *self = Self::Http1(messages);
+            heads
+        } else if length < wanted.len() {
+            *self = Self::Preface(seen + length);
+            Heads {
+                ended: false,
+                open: true,
+            }
+        } else {
+            let mut frames = Frames::default();
+            let open = frames.feed(&bytes[length..]).open;
+            *self = Self::Http2(frames);
+            Heads { ended: true, open }
         }
-        self.preface += length;
-        if self.preface == PREFACE.len() {
-            self.protocol = Protocol::Http2;
-        }
-        &bytes[length..]
     }
 }
 
 /// Follows the borders of HTTP/2 frames.
 #[derive(Debug, Default)]
-struct Frames {
+pub(super) struct Frames {
     header: [u8; FRAME_HEADER_BYTES],
     header_filled: usize,
     payload_left: usize,
@@ -87,7 +85,8 @@ struct Frames {
 }
 
 impl Frames {
-    fn feed(&mut self, mut bytes: &[u8]) -> bool {
+    fn feed(&mut self, mut bytes: &[u8]) -> Heads {
+        let mut ended = false;
         loop {
             if self.header_filled < FRAME_HEADER_BYTES {
                 let take = bytes.len().min(FRAME_HEADER_BYTES - self.header_filled);
@@ -109,8 +108,12 @@ impl Frames {
                 break;
             }
             self.end_frame();
+            ended |= !self.head_open;
         }
-        self.head_unfinished()
+        Heads {
+            ended,
+            open: self.head_unfinished(),
+        }
     }
 
     fn end_frame(&mut self) {
@@ -146,45 +149,64 @@ mod tests {
 
     fn http2() -> HeadTracker {
         let mut tracker = HeadTracker::new();
-        assert!(!tracker.feed(PREFACE));
+        assert!(!tracker.feed(PREFACE).open);
         tracker
     }
 
     #[test]
     fn the_protocol_is_told_from_the_first_bytes() {
         let mut tracker = HeadTracker::new();
-        assert!(tracker.feed(b"P"));
-        assert_eq!(tracker.protocol(), Protocol::Unknown);
-        assert!(tracker.feed(b"OST / HTTP/1.1\r\n"));
-        assert_eq!(tracker.protocol(), Protocol::Http1);
+        assert!(tracker.feed(b"P").open);
+        assert!(matches!(tracker, HeadTracker::Preface(1)));
+        assert!(tracker.feed(b"OST / HTTP/1.1\r\n").open);
+        assert!(matches!(tracker, HeadTracker::Http1(_)));
+        assert!(!tracker.feed(b"\r\n").open);
 
         let mut tracker = HeadTracker::new();
         for byte in PREFACE {
-            assert_eq!(tracker.protocol(), Protocol::Unknown);
+            assert!(matches!(tracker, HeadTracker::Preface(_)));
             tracker.feed(std::slice::from_ref(byte));
         }
-        assert_eq!(tracker.protocol(), Protocol::Http2);
+        assert!(matches!(tracker, HeadTracker::Http2(_)));
     }
 
     #[test]
     fn pings_and_data_are_no_heads() {
         let mut tracker = http2();
-        assert!(!tracker.feed(&frame(0x6, 0, &[0; 8])));
-        assert!(!tracker.feed(&frame(0x4, 0, &[])));
+        assert!(!tracker.feed(&frame(0x6, 0, &[0; 8])).open);
+        assert!(!tracker.feed(&frame(0x4, 0, &[])).open);
         let data = frame(0x0, 0, &[7; 100]);
-        assert!(!tracker.feed(&data[..50]), "inside of DATA");
-        assert!(!tracker.feed(&data[50..]));
+        assert!(!tracker.feed(&data[..50]).open, "inside of DATA");
+        assert!(!tracker.feed(&data[50..]).open);
     }
 
     #[test]
     fn a_head_is_open_until_end_headers() {
         let mut tracker = http2();
         let headers = frame(HEADERS, 0, &[1; 20]);
-        assert!(tracker.feed(&headers[..3]), "half a frame header");
-        assert!(tracker.feed(&headers[3..15]), "half a payload");
-        assert!(tracker.feed(&headers[15..]), "no END_HEADERS");
-        assert!(tracker.feed(&frame(CONTINUATION, 0, &[])));
-        assert!(!tracker.feed(&frame(CONTINUATION, END_HEADERS, &[1])));
+        let open = Heads {
+            ended: false,
+            open: true,
+        };
+        assert_eq!(tracker.feed(&headers[..3]), open, "half a frame header");
+        assert_eq!(tracker.feed(&headers[3..15]), open, "half a payload");
+        assert_eq!(tracker.feed(&headers[15..]), open, "no END_HEADERS");
+        assert_eq!(tracker.feed(&frame(CONTINUATION, 0, &[])), open);
+        let last = tracker.feed(&frame(CONTINUATION, END_HEADERS, &[1]));
+        assert!(last.ended && !last.open);
+    }
+
+    /// A busy peer's pieces may all end in the middle of a head; each is
+    /// another one.
+    #[test]
+    fn heads_that_end_are_told_from_one_that_does_not() {
+        let mut tracker = http2();
+        let headers = frame(HEADERS, END_HEADERS, &[1; 20]);
+        tracker.feed(&headers[..15]);
+        for _ in 0..3 {
+            let next = tracker.feed(&[&headers[15..], &headers[..15]].concat());
+            assert!(next.ended && next.open);
+        }
     }
 
     #[test]
@@ -195,7 +217,7 @@ mod tests {
         for cut in 0..bytes.len() {
             let mut tracker = http2();
             tracker.feed(&bytes[..cut]);
-            assert!(!tracker.feed(&bytes[cut..]), "cut at {cut}");
+            assert!(!tracker.feed(&bytes[cut..]).open, "cut at {cut}");
         }
     }
 }

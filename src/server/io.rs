@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::connection::Connection;
-use super::frames::{HeadTracker, Protocol};
+use super::frames::HeadTracker;
 
 /// How long what still comes is thrown away after our side is closed …
 pub(super) const LINGER_MAX: Duration = Duration::from_secs(1);
@@ -46,11 +46,7 @@ impl<S> WatchedIo<S> {
             self.end_seen = true;
             return;
         }
-        let head_open = self.heads.feed(bytes);
-        match self.heads.protocol() {
-            Protocol::Unknown | Protocol::Http1 => self.connection.note_http1_bytes(),
-            Protocol::Http2 => self.connection.note_http2_bytes(head_open),
-        }
+        self.connection.note_heads(self.heads.feed(bytes));
     }
 
     /// Nobody waits for an answer that the peer has not read yet: it closed

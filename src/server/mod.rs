@@ -18,15 +18,19 @@ pub mod callback;
 mod connection;
 mod detached;
 mod error;
+pub mod explain;
 mod frames;
 mod head;
 pub mod health;
 mod history;
 mod io;
+mod judge;
+mod messages;
 pub mod metrics;
 mod peer;
 mod refusal;
 mod registry;
+mod service;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +40,7 @@ pub use callback::Callback;
 pub use connection::Connection;
 pub use health::{Readiness, Unready};
 pub use metrics::ServerMetrics;
+pub use peer::TrustedProxies;
 
 /// The public listener.
 #[derive(Debug, Clone)]

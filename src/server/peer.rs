@@ -7,14 +7,15 @@ use ipnet::IpNet;
 
 use crate::ingest::canonical_net;
 
-const X_FORWARDED_FOR: &str = "x-forwarded-for";
+pub(super) const X_FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// The proxies whose `X-Forwarded-For` is believed.
 #[derive(Debug, Clone, Default)]
-pub(super) struct TrustedProxies(Vec<IpNet>);
+pub struct TrustedProxies(Vec<IpNet>);
 
 impl TrustedProxies {
-    pub(super) fn new(nets: &[IpNet]) -> Self {
+    /// Believes whoever comes from one of `nets`; IPv4-mapped ones count as IPv4.
+    pub fn new(nets: &[IpNet]) -> Self {
         Self(nets.iter().map(canonical_net).collect())
     }
 
@@ -23,7 +24,7 @@ impl TrustedProxies {
     /// trusted. Where all are trusted it is the left-most, the farthest that
     /// is known. `None` where an address on the way cannot be read: whoever
     /// wrote it may have hidden a stranger behind it.
-    pub(super) fn peer(&self, connection: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
+    pub fn peer(&self, connection: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
         let mut peer = connection.to_canonical();
         if !self.trusts(peer) {
             return Some(peer);

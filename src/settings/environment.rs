@@ -80,11 +80,11 @@ impl Environment {
         keys.sort_by_key(|key| key.matches('.').count());
         for key in keys {
             let node = schema.at(tree, key.split('.'));
-            let wanted = node.text("type").unwrap_or_default().to_owned();
+            let wanted = node.types();
             let pointer = format!("/{}", key.replace('.', "/"));
             if let Some(value) = tree.pointer_mut(&pointer)
                 && let Value::String(text) = value
-                && let Some(coerced) = coerced(text, &wanted)
+                && let Some(coerced) = wanted.iter().find_map(|wanted| coerced(text, wanted))
             {
                 *value = coerced;
             }

@@ -76,7 +76,7 @@ impl fmt::Display for Warning {
 }
 
 /// A text on one line: what would break or turn the line is escaped.
-pub(super) struct OneLine<'a>(pub(super) &'a str);
+pub struct OneLine<'a>(pub &'a str);
 
 impl fmt::Display for OneLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

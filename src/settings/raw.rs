@@ -95,12 +95,24 @@ pub(super) struct RawAuth {
     pub(super) keys: Option<Vec<SecretString>>,
     pub(super) keys_file: Option<PathBuf>,
     pub(super) tolerance: Option<String>,
+    pub(super) header: Option<String>,
+    pub(super) prefix: Option<String>,
+    pub(super) encoding: Option<RawEncoding>,
+    pub(super) timestamp_header: Option<String>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum RawEncoding {
+    Hex,
+    Base64,
 }
 
 #[derive(Deserialize, Clone, Copy)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum RawScheme {
     Ims,
+    HmacSha256,
     None,
 }
 
@@ -118,7 +130,7 @@ pub(super) struct RawCommon {
     pub(super) events: Option<Vec<String>>,
     pub(super) sources: Option<Vec<String>>,
     pub(super) outcome: Option<Vec<crate::event::Outcome>>,
-    pub(super) timeout: String,
+    pub(super) timeout: Option<String>,
     pub(super) concurrency: Option<usize>,
     pub(super) retry: RawRetry,
 }
@@ -136,6 +148,7 @@ pub(super) struct RawRetry {
 pub(super) enum RawKind {
     Log(RawLog),
     Forward(RawForward),
+    Shell(RawShell),
 }
 
 #[derive(Deserialize)]
@@ -154,6 +167,20 @@ pub(super) struct RawForward {
     pub(super) headers: Option<BTreeMap<String, SecretString>>,
     pub(super) headers_file: Option<PathBuf>,
     pub(super) ca_file: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct RawShell {
+    pub(super) command: Option<RawCommand>,
+    pub(super) env: Option<BTreeMap<String, SecretString>>,
+    pub(super) env_file: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum RawCommand {
+    Argv(Vec<String>),
+    Script(String),
 }
 
 impl TryFrom<Value> for RawHandler {

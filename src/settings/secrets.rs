@@ -61,6 +61,9 @@ pub enum Fault {
     /// A second line where one is expected.
     #[error("line {0} is one too many: one line is expected")]
     OneTooMany(usize),
+    /// No `NAME=value`.
+    #[error("line {0} is no variable of the form `NAME=value`")]
+    NoVariable(usize),
     /// No `Name: value`.
     #[error("line {0} is no header field of the form `Name: value`")]
     NoHeader(usize),
@@ -68,25 +71,60 @@ pub enum Fault {
 
 impl SecretFileError {
     /// What to do about it.
-    pub fn hint(&self) -> &'static str {
+    pub fn hint(&self) -> String {
         match self {
-            Self::Unreadable { source, .. } => match source.kind() {
-                io::ErrorKind::NotFound => "create the file, or correct the path",
-                io::ErrorKind::PermissionDenied => {
-                    "let the user that runs the service read it, and nobody else"
+            Self::Unreadable { path, source } => match source.kind() {
+                io::ErrorKind::NotFound => "create the file, or correct the path".to_owned(),
+                io::ErrorKind::IsADirectory => {
+                    "it is a folder, as container engines make one where the file to mount is missing: remove it, then create the file".to_owned()
                 }
-                _ => "name a readable file",
+                io::ErrorKind::PermissionDenied => format!(
+                    "let user {} read it, which runs the service, and nobody else: chown {0} {}",
+                    rustix::process::geteuid().as_raw(),
+                    path.display()
+                ),
+                _ => "name a readable file".to_owned(),
             },
             Self::Faulty { fault, .. } => match fault {
                 Fault::Empty => "write the secret on a line of its own",
                 Fault::Repeated { .. } | Fault::OneTooMany(_) => "remove the line",
+                Fault::NoVariable(_) => "write one `NAME=value` a line",
                 Fault::NoHeader(_) => "write one `Name: value` a line",
                 Fault::TooLarge | Fault::NotUtf8(_) | Fault::Blank(_) => {
                     "write the secret as plain text"
                 }
-            },
+            }
+            .to_owned(),
         }
     }
+
+    /// [`hint`](Self::hint) for a secret that is ours to choose: where nothing
+    /// is there yet, with the command that makes one.
+    pub(super) fn hint_for_ours(&self) -> String {
+        let hint = self.hint();
+        match self {
+            Self::Unreadable { path, source }
+                if matches!(
+                    source.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::IsADirectory
+                ) =>
+            {
+                format!("{hint}; a new one: {}", making(path))
+            }
+            Self::Faulty {
+                path,
+                fault: Fault::Empty,
+            } => format!("{hint}; a new one: {}", making(path)),
+            _ => hint,
+        }
+    }
+}
+
+/// The command that makes a key or a token of 32 letters and digits, as IMS
+/// takes them, with what every Debian has.
+fn making(path: &Path) -> String {
+    let path = path.to_string_lossy().replace('\'', r"'\''");
+    format!("(umask 077; tr -dc A-Za-z0-9 </dev/urandom | head -c 32 >'{path}')")
 }
 
 /// Reads the keys of a source, one a line, in their order.
@@ -133,6 +171,15 @@ pub(super) fn read_headers(path: &Path) -> Result<Vec<(String, SecretString)>, S
         _ => Err(faulty(path, Fault::NoHeader(line))),
     };
     read_lines(path)?.into_iter().map(field).collect()
+}
+
+/// Reads environment variables, one `NAME=value` a line, in their order.
+pub(super) fn read_variables(path: &Path) -> Result<Vec<(String, SecretString)>, SecretFileError> {
+    let variable = |(line, text): (usize, String)| match text.split_once('=') {
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned().into())),
+        None => Err(faulty(path, Fault::NoVariable(line))),
+    };
+    read_lines(path)?.into_iter().map(variable).collect()
 }
 
 /// Whether people other than the file's owner and group can read it, or

@@ -1,6 +1,7 @@
 //! Judges a merged tree by the schema, and says what is wrong in words.
 
 use std::collections::HashSet;
+use std::sync::LazyLock;
 
 use jsonschema::error::ValidationErrorKind as Kind;
 use jsonschema::paths::LocationSegment;
@@ -26,12 +27,15 @@ enum Step {
     Index(usize),
 }
 
+static VALIDATOR: LazyLock<Validator> = LazyLock::new(|| {
+    let document = Schema::new().document();
+    Validator::new(document).expect("the schema is ours, and a test compiles it")
+});
+
 /// Everything in `tree` that breaks the schema, each place once.
 pub(super) fn findings(schema: &Schema, tree: &Value) -> Vec<Finding> {
-    let validator =
-        Validator::new(schema.document()).expect("the schema is ours, and a test compiles it");
     let mut seen = HashSet::new();
-    validator
+    VALIDATOR
         .iter_errors(tree)
         .flat_map(|error| Report::new(schema, tree, &error).findings())
         .filter(|finding| seen.insert(finding.path.clone()))

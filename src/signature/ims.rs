@@ -8,12 +8,14 @@
 use std::fmt;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName};
 use jiff::Timestamp;
 use md5::{Digest, Md5};
 use secrecy::{ExposeSecret, SecretString};
 use subtle::{ConditionallySelectable, ConstantTimeEq};
 
+use super::key_ring::KeyRing;
+use super::parts::{check_time, from_hex, only, seconds, sent_at};
 use super::{HeadVerdict, Scheme, SchemeError, SchemeName, SignatureError, Verified};
 use crate::request::RequestHead;
 
@@ -48,20 +50,13 @@ pub fn sign(url: &str, timestamp: &str, key: &str) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The time a request says it was sent at; `None` unless it says so exactly
-/// once, in digits. Nothing about it is proved.
-pub fn sent_at(headers: &HeaderMap) -> Option<Timestamp> {
-    let value = only(headers, &TIMESTAMP_HEADER).ok()?;
-    Timestamp::from_second(seconds(value.as_bytes())?).ok()
-}
-
 /// Judges requests by their `X-ICE-*` headers.
 pub struct ImsScheme {
     /// The hash after `url|`, one per callback URL, in configured order.
     urls: Vec<Md5>,
     /// The hash after the public origin, to be followed by the request's target.
     public_origin: Option<Md5>,
-    keys: Vec<SecretString>,
+    keys: KeyRing,
     tolerance: Duration,
 }
 
@@ -72,18 +67,7 @@ impl ImsScheme {
     /// [`SchemeError`] where nothing could ever match, or where a key is empty:
     /// everybody can sign with an empty key, so it must not come to be used.
     pub fn new(config: &ImsConfig) -> Result<Self, SchemeError> {
-        if config.keys.is_empty() {
-            return Err(SchemeError::NoKey);
-        }
-        if let Some(index) = config
-            .keys
-            .iter()
-            .position(|key| key.expose_secret().is_empty())
-        {
-            return Err(SchemeError::EmptyKey {
-                position: index + 1,
-            });
-        }
+        let keys = KeyRing::new(&config.keys)?;
         if config.callback_urls.is_empty() && config.public_origin.is_none() {
             return Err(SchemeError::NoUrl);
         }
@@ -92,7 +76,7 @@ impl ImsScheme {
             urls: config.callback_urls.iter().map(|url| begin(url)).collect(),
             public_origin: origin
                 .map(|origin| Md5::new().chain_update(origin.trim_end_matches('/'))),
-            keys: config.keys.clone(),
+            keys,
             tolerance: config.tolerance,
         })
     }
@@ -102,6 +86,7 @@ impl ImsScheme {
     /// about how close a guess came, or which key is in use.
     fn find(&self, given: &[u8; 16], timestamp: &[u8], target: &str) -> Match {
         let mut found = Match::default();
+        let keys = self.keys.keys();
         let own = self
             .public_origin
             .as_ref()
@@ -111,7 +96,7 @@ impl ImsScheme {
             .chain(own.as_ref().map(|own| (0, own)));
         for (url, prefix) in urls {
             let prefix = prefix.clone().chain_update(timestamp).chain_update("|");
-            for (key, secret) in (1..).zip(&self.keys) {
+            for (key, secret) in (1..).zip(keys.iter()) {
                 let digest = prefix
                     .clone()
                     .chain_update(secret.expose_secret())
@@ -123,18 +108,6 @@ impl ImsScheme {
             }
         }
         found
-    }
-
-    /// Compares the sender's clock with ours, once the signature is known to be right.
-    fn check_time(&self, sent: i64, now: Timestamp) -> Result<i64, SignatureError> {
-        let skew_seconds = now.as_second().saturating_sub(sent);
-        if Duration::from_secs(skew_seconds.unsigned_abs()) <= self.tolerance {
-            Ok(skew_seconds)
-        } else if skew_seconds > 0 {
-            Err(SignatureError::Stale { skew_seconds })
-        } else {
-            Err(SignatureError::Future { skew_seconds })
-        }
     }
 }
 
@@ -162,7 +135,7 @@ impl Scheme for ImsScheme {
         if found.key == 0 {
             return Err(SignatureError::Mismatch);
         }
-        let skew_seconds = self.check_time(sent, now)?;
+        let skew_seconds = check_time(sent, now, self.tolerance)?;
         Ok(HeadVerdict::Authentic(Verified {
             scheme: SchemeName::Ims,
             key: Some(found.key),
@@ -171,12 +144,20 @@ impl Scheme for ImsScheme {
             skew_seconds: Some(skew_seconds),
         }))
     }
+
+    fn sent_at(&self, headers: &HeaderMap) -> Option<Timestamp> {
+        sent_at(headers, &TIMESTAMP_HEADER)
+    }
+
+    fn replace_keys(&self, keys: &[SecretString]) -> Result<(), SchemeError> {
+        self.keys.replace(keys)
+    }
 }
 
 impl fmt::Debug for ImsScheme {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ImsScheme")
-            .field("keys", &self.keys.len())
+            .field("keys", &self.keys)
             .field("urls", &self.urls.len())
             .field("public_origin", &self.public_origin.is_some())
             .field("tolerance", &self.tolerance)
@@ -196,52 +177,9 @@ fn begin(url: &str) -> Md5 {
     Md5::new().chain_update(url).chain_update("|")
 }
 
-/// The only value of a header.
-fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<&'a HeaderValue, SignatureError> {
-    let mut values = headers.get_all(name).iter();
-    let value = values.next().ok_or(SignatureError::Missing)?;
-    match values.next() {
-        None => Ok(value),
-        Some(_) => Err(SignatureError::RepeatedHeader),
-    }
-}
-
-/// UNIX seconds out of digits. A number too large to be a time is still a
-/// number, and far in the future.
-fn seconds(text: &[u8]) -> Option<i64> {
-    if text.is_empty() {
-        return None;
-    }
-    text.iter().try_fold(0_i64, |seconds, byte| {
-        byte.is_ascii_digit().then(|| {
-            seconds
-                .saturating_mul(10)
-                .saturating_add(i64::from(byte - b'0'))
-        })
-    })
-}
-
-/// The 16 bytes that 32 hexadecimal digits of either case stand for.
-fn from_hex(text: &[u8]) -> Option<[u8; 16]> {
-    let digit = |byte: u8| {
-        char::from(byte)
-            .to_digit(16)
-            .and_then(|digit| u8::try_from(digit).ok())
-    };
-    let (pairs, []) = text.as_chunks::<2>() else {
-        return None;
-    };
-    let pairs: &[[u8; 2]; 16] = pairs.try_into().ok()?;
-    let mut bytes = [0; 16];
-    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-        *byte = digit(*high)? << 4 | digit(*low)?;
-    }
-    Some(bytes)
-}
-
 #[cfg(test)]
 mod tests {
-    use axum::http::Uri;
+    use axum::http::{HeaderValue, Uri};
     use proptest::prelude::*;
 
     use super::*;
@@ -459,12 +397,13 @@ mod tests {
 
     #[test]
     fn the_time_of_sending_is_read_without_judging_it() {
+        let scheme = scheme(&[KEY], &[URL]);
         let mut headers = HeaderMap::new();
-        assert_eq!(sent_at(&headers), None);
+        assert_eq!(scheme.sent_at(&headers), None);
         headers.append(TIMESTAMP_HEADER, HeaderValue::from_static(TIME));
-        assert_eq!(sent_at(&headers).unwrap().as_second(), 1_519_375_990);
+        assert_eq!(scheme.sent_at(&headers).unwrap().as_second(), 1_519_375_990);
         headers.append(TIMESTAMP_HEADER, HeaderValue::from_static(TIME));
-        assert_eq!(sent_at(&headers), None);
+        assert_eq!(scheme.sent_at(&headers), None);
     }
 
     fn flipped(text: &str, bit: usize) -> String {
@@ -496,7 +435,7 @@ mod tests {
             if HeaderValue::from_str(&moved).is_ok() {
                 prop_assert!(judge(&url, &moved, &key, &right).is_err());
             }
-            let mut digest = from_hex(right.as_bytes()).unwrap();
+            let mut digest: [u8; 16] = from_hex(right.as_bytes()).unwrap();
             digest[bit / 8 % 16] ^= 1 << (bit % 8);
             let forged: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
             prop_assert!(judge(&url, &timestamp, &key, &forged).is_err());

@@ -7,15 +7,20 @@
 use std::fmt;
 use std::sync::Arc;
 
+use axum::http::HeaderMap;
 use bytes::Bytes;
 use jiff::Timestamp;
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use crate::request::{KeptHead, RequestHead, SourceName};
 
+pub mod hmac_sha256;
 pub mod ims;
+mod key_ring;
 pub mod mns;
 pub mod none;
+mod parts;
 
 /// How a source's sender proves who it is.
 pub trait Scheme: fmt::Debug + Send + Sync + 'static {
@@ -28,6 +33,22 @@ pub trait Scheme: fmt::Debug + Send + Sync + 'static {
         head: &RequestHead<'_>,
         now: Timestamp,
     ) -> Result<HeadVerdict, SignatureError>;
+
+    /// The time a request says it was sent at; `None` unless it says so exactly
+    /// once, in digits. Nothing about it is proved.
+    fn sent_at(&self, _headers: &HeaderMap) -> Option<Timestamp> {
+        None
+    }
+
+    /// Takes these keys instead of those that are in force, for requests from
+    /// now on. A scheme without keys has nothing to replace.
+    ///
+    /// # Errors
+    /// [`SchemeError`] where there is no key, or an empty one; those in force
+    /// stay then.
+    fn replace_keys(&self, _keys: &[SecretString]) -> Result<(), SchemeError> {
+        Ok(())
+    }
 }
 
 /// What a head alone can tell.
@@ -108,6 +129,8 @@ pub enum SchemeName {
     Ims,
     /// It came out of a queue, which lets in nobody else.
     Mns,
+    /// HMAC-SHA256 over the body, in a header of the configuration's choice.
+    HmacSha256,
     /// Everybody is let in.
     None,
 }
@@ -121,16 +144,17 @@ pub enum SignatureError {
     /// The signature or the timestamp came more than once.
     #[error("a signature header came more than once")]
     RepeatedHeader,
-    /// No key with any accepted URL gives this signature.
+    /// No key gives this signature.
     #[error("the signature does not match")]
     Mismatch,
-    /// The signature is right and older than the tolerance.
+    /// Older than the tolerance. The signature is right, where it does not
+    /// cover the body; else it has not been looked at.
     #[error("the timestamp is {skew_seconds} s behind our clock")]
     Stale {
         /// Our clock minus the sender's.
         skew_seconds: i64,
     },
-    /// The signature is right and its time lies further ahead than the tolerance.
+    /// Further ahead than the tolerance; about the signature the same holds.
     #[error("the timestamp is {} s ahead of our clock", -skew_seconds)]
     Future {
         /// Our clock minus the sender's; negative here.
@@ -197,6 +221,8 @@ impl VerifiedRequest {
 pub enum SchemeConfig {
     /// `scheme = "ims"`.
     Ims(ims::ImsConfig),
+    /// `scheme = "hmac_sha256"`.
+    HmacSha256(hmac_sha256::HmacConfig),
     /// `scheme = "none"`.
     None,
 }
@@ -209,8 +235,18 @@ impl SchemeConfig {
     pub fn build(&self) -> Result<Arc<dyn Scheme>, SchemeError> {
         Ok(match self {
             Self::Ims(config) => Arc::new(ims::ImsScheme::new(config)?),
+            Self::HmacSha256(config) => Arc::new(hmac_sha256::HmacScheme::new(config)?),
             Self::None => Arc::new(none::NoSignature),
         })
+    }
+
+    /// The keys, any of which may have been used; none where the scheme has none.
+    pub fn keys(&self) -> &[SecretString] {
+        match self {
+            Self::Ims(config) => &config.keys,
+            Self::HmacSha256(config) => &config.keys,
+            Self::None => &[],
+        }
     }
 }
 

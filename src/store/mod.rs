@@ -227,6 +227,14 @@ pub enum OpenError {
         /// What to do.
         hint: String,
     },
+    /// The disk is full. Passes by itself, unlike the others.
+    #[error("{path}: {problem}; its disk is full: make room there and start again")]
+    NoRoom {
+        /// The file.
+        path: PathBuf,
+        /// What failed.
+        problem: String,
+    },
 }
 
 /// How a store is opened.
@@ -319,9 +327,16 @@ pub struct Backlog {
 /// Takes the lock of the store at `path`: proof that no other process has it.
 ///
 /// # Errors
-/// [`OpenError`] where another process holds it or the folder cannot be written.
+/// [`OpenError`] where another process holds it, the folder cannot be written,
+/// or its file system would damage the store.
 pub fn lock(path: &Path) -> Result<StoreLock, OpenError> {
     StoreLock::take(path)
+}
+
+/// What is doubtful about the place of a store at `path`, in words: it works
+/// there, and events may be lost by what the place is.
+pub fn doubt(path: &Path) -> Option<String> {
+    sqlite::doubt(path)
 }
 
 /// Opens the store that `config` names, under its lock.

@@ -127,7 +127,8 @@ fn a_start_without_any_room_says_so() {
     assert_eq!(service.wait(), Some(0));
     disk.fill();
     let refused = folder.try_start().err().expect("its log has no room");
-    assert_eq!(refused.code, Some(64));
+    // A supervisor that takes 64 for final tries again.
+    assert_eq!(refused.code, Some(1));
     says_that_it_is_full(&refused, &store);
     disk.make_room();
     folder.start().succeeded(&id);
@@ -275,6 +276,7 @@ fn a_folder_of_another_user_is_refused_by_name() {
     std::fs::copy(folder.command().get_program(), &program).expect("a copy");
     readable(&program, 0o755);
     create_dir(folder.path("data")).expect("a folder");
+    readable(&folder.path("data"), 0o755);
     let store = folder.path("data/events.db");
     std::fs::write(&store, "").expect("a file");
     let given = folder.command();
@@ -287,10 +289,110 @@ fn a_folder_of_another_user_is_refused_by_name() {
     let (code, stdout, stderr) = output(&mut command);
     assert_eq!(code, 64, "{stdout}{stderr}");
     let data = folder.path("data").display().to_string();
-    for word in [&*data, "cannot be written", "user 65534", "`store.path`"] {
+    let owner =
+        "belongs to user 0 and group 0 with mode 755, and this is user 65534 of group 65534";
+    let chown = format!("`chown 65534:65534 {data}`");
+    for word in [&*data, "cannot be written", owner, &chown, "`store.path`"] {
         assert!(stderr.contains(word), "no {word:?} in: {stderr}");
     }
     assert_eq!(metadata(&store).expect("a file").len(), 0);
     let entries = folder.path("data").read_dir().expect("a folder");
     assert_eq!(entries.count(), 1, "nothing was put beside it");
+}
+
+/// Every file and folder below `folder`, with its rights.
+fn rights_below(folder: &Path, found: &mut Vec<(PathBuf, u32)>) {
+    for entry in folder.read_dir().expect("a folder") {
+        let path = entry.expect("it can be read").path();
+        let rights = metadata(&path).expect("it is there").permissions().mode();
+        found.push((path.clone(), rights & 0o777));
+        if path.is_dir() {
+            rights_below(&path, found);
+        }
+    }
+}
+
+#[test]
+fn what_is_made_is_for_the_service_alone_whatever_its_umask_was() {
+    let folder = Folder::new("[handlers.audit]\nkind = \"log\"\noutput = \"logs/events.log\"\n");
+    create_dir(folder.path("logs")).expect("a folder");
+    let service = folder.start_under("000");
+    let (id, _) = accepted(service.ingest, &body(1));
+    service.succeeded(&id);
+    let mut found = Vec::new();
+    rights_below(&folder.path("data"), &mut found);
+    rights_below(&folder.path("logs"), &mut found);
+    let name = |path: &Path| path.file_name().expect("a name").to_owned();
+    let names: Vec<_> = found.iter().map(|(path, _)| name(path)).collect();
+    for expected in [
+        "events.db",
+        "events.db-wal",
+        "events.db-shm",
+        "events.db.lock",
+        "events.log",
+    ] {
+        assert!(names.contains(&expected.into()), "{expected} {names:?}");
+    }
+    let data = metadata(folder.path("data")).expect("a folder");
+    assert_eq!(data.permissions().mode() & 0o777, 0o700);
+    for (path, rights) in found {
+        assert_eq!(rights, 0o600, "{}", path.display());
+    }
+}
+
+/// The warnings about the place of the store.
+fn doubts(service: &Service) -> Vec<String> {
+    let log = service.log().into_iter();
+    log.filter(|line| line.contains("\"WARN\"") && line.contains("store.path: lies "))
+        .collect()
+}
+
+#[test]
+fn a_store_in_memory_is_warned_about() {
+    let disk = SmallDisk::mount(4096);
+    let folder = Folder::with_log().set("store.path", disk.path("data/events.db").display());
+    let doubts = doubts(&folder.start());
+    assert_eq!(doubts.len(), 1, "{doubts:?}");
+    assert!(doubts[0].contains("in memory"), "{doubts:?}");
+}
+
+/// Layers over a small disk, until they are dropped.
+struct Layers(SmallDisk);
+
+impl Layers {
+    fn mount() -> Self {
+        let disk = SmallDisk::mount(16_384);
+        for name in ["lower", "upper", "work", "merged"] {
+            create_dir(disk.path(name)).expect("a folder");
+        }
+        let option = |name: &str| format!("{name}dir={}", disk.path(name).display());
+        let options = ["lower", "upper", "work"].map(option).join(",");
+        let mut mount = std::process::Command::new("mount");
+        mount
+            .args(["-t", "overlay", "overlay", "-o", &options])
+            .arg(disk.path("merged"));
+        let (code, _, stderr) = output(&mut mount);
+        assert_eq!(code, 0, "this takes the right to mount: {stderr}");
+        Self(disk)
+    }
+}
+
+impl Drop for Layers {
+    fn drop(&mut self) {
+        let mut umount = std::process::Command::new("umount");
+        let _ = umount.arg("-l").arg(self.0.path("merged")).status();
+    }
+}
+
+#[test]
+fn a_store_in_a_containers_own_layer_is_warned_about() {
+    let layers = Layers::mount();
+    let store = layers.0.path("merged/data/events.db");
+    let folder = Folder::with_log().set("store.path", store.display());
+    let service = folder.start();
+    let doubts = doubts(&service);
+    assert_eq!(doubts.len(), 1, "{doubts:?}");
+    assert!(doubts[0].contains("container's own layer"), "{doubts:?}");
+    let (id, _) = accepted(service.ingest, &body(1));
+    service.succeeded(&id);
 }

@@ -114,6 +114,20 @@ auth = {{ scheme = "ims", keys = ["{KEY}"] }}
         Service::try_start(&mut self.command())
     }
 
+    /// Starts the service by a shell with this umask.
+    pub fn start_under(&self, umask: &str) -> Service {
+        let program = self.command();
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", r#"umask "$0" && exec "$@""#, umask])
+            .arg(program.get_program())
+            .args(program.get_args())
+            .current_dir(self.dir.path())
+            .envs(self.settings.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null());
+        Service::start(&mut shell)
+    }
+
     /// Starts the service on a socket that it inherits, as systemd does it:
     /// descriptor 3, named by process id.
     pub fn start_on(&self, listener: &TcpListener) -> Service {
@@ -145,6 +159,11 @@ auth = {{ scheme = "ims", keys = ["{KEY}"] }}
             // A kill may tear a line; it is written again.
             .filter_map(|line| serde_json::from_str(line).ok())
             .collect()
+    }
+
+    /// Starts the service by a command that ends up in [`Folder::command`].
+    pub fn start_as(&self, command: &mut Command) -> Service {
+        Service::start(command)
     }
 
     /// Ids of the events that the log handler wrote, in order, repeats included.
@@ -216,6 +235,10 @@ impl Service {
         })
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn log(&self) -> Vec<String> {
         self.log.lock().expect("plain read").clone()
     }
@@ -227,6 +250,16 @@ impl Service {
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
             .find_map(|line| line["taken_over"].as_u64())
             .expect("every start says how many it took over")
+    }
+
+    /// Resident memory in MiB.
+    pub fn resident(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().nth(1));
+        let kib: u64 = number.and_then(|n| n.parse().ok()).expect("a number");
+        kib / 1024
     }
 
     pub fn signal(&self, signal: &str) {

@@ -5,6 +5,7 @@ mod destination;
 mod harness;
 /// The queue service that IMS writes into, played on loopback.
 mod mns_emulator;
+mod proxy;
 mod small_disk;
 
 /// Bad bodies, framings, heads and key files: a clear answer, nothing lost.
@@ -17,6 +18,8 @@ mod copies;
 mod crash;
 /// Full disks, and stores that cannot be used as they are.
 mod disk;
+/// What `explain` says of a captured request is what the service does with it.
+mod explain;
 /// Destinations that are dead, slow, gone, elsewhere or behind TLS.
 mod forward;
 /// Clients that do not wait for their answer.
@@ -31,7 +34,17 @@ mod mns;
 mod mns_credentials;
 /// The official SDKs against the same queue service, and our program after them.
 mod mns_sdks;
+/// nginx and HAProxy in front, as `config/` sets them up.
+mod proxies;
 /// Twenty restarts behind an inherited socket, by the sender's real rule.
 mod restart;
+/// Keys that change while the service runs.
+mod rotation;
+/// The printed schema, and a second opinion on what it says.
+mod schema;
+/// Commands: what they get, how they end, and what they leave behind.
+mod shell;
 /// Stops: drained, exit 0, nothing lost.
 mod shutdown;
+/// Thousands of strangers, silent or forging, beside genuine senders.
+mod strangers;

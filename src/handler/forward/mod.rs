@@ -19,7 +19,7 @@ use secrecy::SecretString;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{BuildContext, BuildError, Handler, HandlerError, Retry};
+use super::{BuildContext, BuildError, Handler, HandlerError, Retry, add_notes};
 use crate::clock::Clock;
 use crate::delivery::{Delivery, Reason, Report};
 
@@ -182,12 +182,6 @@ impl fmt::Debug for ForwardHandler {
         f.debug_struct("ForwardHandler")
             .field("authority", &self.authority)
             .finish_non_exhaustive()
-    }
-}
-
-fn add_notes(report: &mut serde_json::Value, notes: &[String]) {
-    if !notes.is_empty() {
-        report["notes"] = serde_json::json!(notes);
     }
 }
 

@@ -21,16 +21,17 @@ pub enum LineFormat {
 
 /// What goes into a line.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct LineOptions {
+pub struct LineOptions {
+    /// For programs or for people.
     pub format: LineFormat,
     /// Whether the body is part of the line.
     pub body: bool,
-    /// A larger body is left out; `None` means unlimited.
+    /// A larger body is left out; in bytes, `None` means unlimited.
     pub body_bytes_max: Option<usize>,
 }
 
 /// The line for `delivery`, its line feed included, written at the time `now`.
-pub(super) fn line(delivery: &Delivery, now: Timestamp, options: &LineOptions) -> Vec<u8> {
+pub fn line(delivery: &Delivery, now: Timestamp, options: &LineOptions) -> Vec<u8> {
     let body = BodyForm::of(&delivery.event.content.body, options);
     let mut line = String::with_capacity(ENVELOPE_BYTES + body.bytes());
     match options.format {

@@ -20,10 +20,9 @@ mod line;
 mod sink;
 mod writer;
 
-pub use line::LineFormat;
+pub use line::{LineFormat, LineOptions, line};
 pub use writer::Outputs;
 
-use line::{LineOptions, line};
 use writer::Writer;
 
 /// Configuration of a `log` handler.

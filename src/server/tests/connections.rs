@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 
-use super::harness::{Mode, PATIENCE, Server, Setup, signed};
+use super::harness::{Mode, PATIENCE, SIGNED, Server, Setup, signed};
 use super::http2::PREFACE;
 
 const HEAD_DEADLINE: Duration = Duration::from_millis(400);
@@ -111,6 +111,54 @@ async fn a_later_head_has_its_own_deadline() {
     assert_eq!(client.answer().await.status, 200);
     client.send("POST /ims").await;
     is_about(client.silent_until_closed().await, HEAD_DEADLINE);
+}
+
+/// Whatever comes in one piece with the end of another request.
+#[tokio::test]
+async fn a_pipelined_head_has_its_deadline_too() {
+    let server = Server::with(|setup| {
+        setup.server.head_deadline = HEAD_DEADLINE;
+    })
+    .await;
+    let chunked = format!(
+        "POST /ims HTTP/1.1\r\nHost: x\r\n{SIGNED}Transfer-Encoding: chunked\r\n\r\n\
+         5\r\nfirst\r\n0\r\n\r\n"
+    );
+    let get = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n".to_owned();
+    for whole in [signed("first"), chunked, get] {
+        for pieces in [
+            vec![whole.clone() + "POST /ims"],
+            vec![whole.clone() + "\r\nPOST /ims HTTP/1.1\r\nHost: x\r\nX-"],
+            vec![whole.clone(), whole.clone() + &whole + "P"],
+            vec![whole[..20].to_owned(), whole[20..].to_owned() + "POST"],
+            vec![
+                whole[..whole.len() - 3].to_owned(),
+                whole[whole.len() - 3..].to_owned() + "POST",
+            ],
+        ] {
+            let mut client = server.connect().await;
+            let answers = pieces.concat().matches("HTTP/1.1\r\nHost: x\r\n").count();
+            let unfinished = usize::from(pieces.concat().ends_with("X-"));
+            for piece in &pieces {
+                client.send(piece).await;
+                tokio::task::yield_now().await;
+            }
+            for _ in 0..answers - unfinished {
+                assert_eq!(client.answer().await.status, 200, "{pieces:?}");
+            }
+            is_about(client.silent_until_closed().await, HEAD_DEADLINE);
+        }
+    }
+}
+
+#[tokio::test]
+async fn after_pipelined_requests_a_connection_is_idle() {
+    let server = Server::with(quick).await;
+    let mut client = server.connect().await;
+    client.send(signed("first") + &signed("second")).await;
+    assert_eq!(client.answer().await.status, 200);
+    assert_eq!(client.answer().await.status, 200);
+    is_about(client.silent_until_closed().await, KEEP_ALIVE);
 }
 
 #[tokio::test]

@@ -216,6 +216,7 @@ impl Setup {
             path: path.to_owned(),
             auth,
             allow_from: None,
+            keys_file: None,
         };
         Self {
             server: ServerConfig {
@@ -404,6 +405,20 @@ impl Client {
     pub(super) async fn try_send(&mut self, bytes: &[u8]) -> bool {
         let sent = timeout(PATIENCE, self.stream.write_all(bytes)).await;
         matches!(sent, Ok(Ok(())))
+    }
+
+    /// Repeats `bytes` until the server closes, without reading a byte; how
+    /// many it took.
+    pub(super) async fn flood(&mut self, bytes: &[u8]) -> usize {
+        let mut taken = 0;
+        let flood = async {
+            while let Ok(length) = self.stream.write(bytes).await {
+                taken += length;
+            }
+        };
+        let closed = timeout(PATIENCE * 3, flood).await;
+        closed.expect("the server closes");
+        taken
     }
 
     pub(super) async fn finish_writing(&mut self) {

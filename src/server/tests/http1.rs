@@ -332,6 +332,42 @@ async fn a_length_beside_a_transfer_encoding_is_ignored() {
     assert_eq!(server.exchange(two).await.status, 400);
 }
 
+/// Whatever a proxy in front could take for another length than we do.
+#[tokio::test]
+async fn an_ambiguous_length_is_refused_and_nothing_after_it_is_read() {
+    let server = Server::start().await;
+    for lines in [
+        "Content-Length : 2\r\n",
+        "Content-Length: +2\r\n",
+        "Content-Length: 0x2\r\n",
+        "Content-Length: 2, 2\r\n",
+        "Content-Length: 2 2\r\n",
+        "Content-Length: -1\r\n",
+        "Content-Length:\r\n",
+        "Content-Length: 18446744073709551616\r\n",
+        "Content-Length: 2\r\nContent-Length: 3\r\n",
+        "X: y\r\n Content-Length: 2\r\n",
+        "X: y\rContent-Length: 2\r\n",
+        "X: \0\r\nContent-Length: 2\r\n",
+        "Transfer-Encoding : chunked\r\n",
+        "Transfer-Encoding:\r\n chunked\r\n",
+        "Transfer-Encoding:\r\n",
+        "Transfer-Encoding: identity\r\n",
+        "Transfer-Encoding: xchunked\r\n",
+        "Transfer-Encoding: chunked, gzip\r\n",
+    ] {
+        let mut client = server.connect().await;
+        client
+            .send(head(lines) + "0\r\n\r\n" + &signed("smuggled"))
+            .await;
+        assert_eq!(client.answer().await.status, 400, "{lines:?}");
+        assert!(client.rest().await.is_empty(), "{lines:?}");
+    }
+    let old = head("Transfer-Encoding: chunked\r\n").replace("HTTP/1.1", "HTTP/1.0");
+    assert_eq!(server.exchange(old).await.status, 400);
+    assert_eq!(server.store.stored(), 0);
+}
+
 #[tokio::test]
 async fn large_heads_are_431() {
     let server = Server::start().await;

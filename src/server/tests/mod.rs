@@ -5,4 +5,6 @@ mod connections;
 mod harness;
 mod http1;
 mod http2;
+mod signed_body;
 mod stop;
+mod unread;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use globset::GlobBuilder;
 
 use super::quantity::{AGE, DAY, written};
-use super::{Range, Resolver, Surroundings, forward};
+use super::{Range, Resolver, Surroundings, forward, shell};
 use crate::dispatch::LaneConfig;
 use crate::dispatch::retry::RetryPolicy;
 use crate::filter::Filter;
@@ -43,16 +43,15 @@ fn one(
 ) -> Option<LaneConfig> {
     let key = format!("handlers.{name}");
     let filter = filter(r, &key, &raw.common, around);
-    let timeout = r.duration(
-        &format!("{key}.timeout"),
-        &raw.common.timeout,
-        Range::up_to(DAY),
-    );
+    let timeout = raw.common.timeout.as_deref();
+    let timeout =
+        timeout.and_then(|text| r.duration(&format!("{key}.timeout"), text, Range::up_to(DAY)));
     let concurrency = concurrency(r, &key, &raw.common, around);
     let retry = retry(r, &format!("{key}.retry"), &raw.common.retry);
     let handler = raw.kind.and_then(|kind| match kind {
         RawKind::Log(raw) => Some(HandlerConfig::Log(log(raw))),
         RawKind::Forward(raw) => forward::resolve(r, &key, raw).map(HandlerConfig::Forward),
+        RawKind::Shell(raw) => shell::resolve(r, &key, raw).map(HandlerConfig::Shell),
     });
     Some(LaneConfig {
         name: HandlerName::new(name).ok()?,

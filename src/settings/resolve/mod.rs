@@ -18,12 +18,14 @@ use super::{Settings, StoreSettings};
 use crate::dispatch::DispatchConfig;
 use crate::server::ServerConfig;
 
+mod auth;
 mod forward;
 mod handlers;
 mod net;
 mod quantity;
 mod queues;
 mod sections;
+mod shell;
 mod sources;
 
 pub(super) use quantity::Range;
@@ -184,7 +186,12 @@ impl<'a> Resolver<'a> {
                 Some(content)
             }
             Err(error) => {
-                self.problem(key, error.to_string(), error.hint());
+                let hint = if is_ours(&key) {
+                    error.hint_for_ours()
+                } else {
+                    error.hint()
+                };
+                self.problem(key, error.to_string(), hint);
                 None
             }
         }
@@ -197,4 +204,10 @@ impl<'a> Resolver<'a> {
             "keep one of the two",
         );
     }
+}
+
+/// Whether the user makes up this secret, rather than being given it by the
+/// service that a handler talks to.
+fn is_ours(key: &str) -> bool {
+    key.starts_with("admin.") || key.starts_with("sources.")
 }

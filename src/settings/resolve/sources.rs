@@ -1,25 +1,11 @@
-//! `[sources.NAME]`: who may send, and how they prove it.
+//! `[sources.NAME]`: who may send, and where they arrive.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::time::Duration;
 
-use secrecy::{ExposeSecret as _, SecretString};
-
-use super::quantity::DAY;
-use super::{Range, Resolver, Surroundings};
+use super::{Resolver, Surroundings, auth};
 use crate::ingest::SourceConfig;
 use crate::request::SourceName;
-use crate::settings::raw::{RawAuth, RawScheme, RawSource};
-use crate::settings::secrets;
-use crate::signature::SchemeConfig;
-use crate::signature::ims::ImsConfig;
-
-/// A shorter key can be found by trying, given one signature.
-const KEY_CHARS_WARNED: usize = 16;
-
-/// Timestamps are whole seconds, so less than one would refuse everybody.
-const TOLERANCE: Range = Range::between(Duration::from_secs(1), DAY);
+use crate::settings::raw::RawSource;
 
 pub(super) fn sources(
     r: &mut Resolver<'_>,
@@ -81,121 +67,19 @@ fn one(
     let allow_from = raw
         .allow_from
         .map(|texts| r.networks(&format!("{key}.allow_from"), &texts));
+    let keys_file = raw.auth.as_ref().and_then(|auth| auth.keys_file.clone());
     let auth = raw.auth.and_then(|auth| {
         let urls = (raw.callback_urls, raw.public_origin);
-        scheme(r, key, auth, urls)
+        auth::resolve(r, key, auth, urls)
     });
     Some(SourceConfig {
         name: SourceName::new(name).ok()?,
         path: path?,
         auth: auth?,
+        keys_file,
         allow_from: match allow_from {
             None => None,
             Some(networks) => Some(networks?),
         },
     })
-}
-
-fn scheme(
-    r: &mut Resolver<'_>,
-    source: &str,
-    raw: RawAuth,
-    (callback_urls, public_origin): (Vec<String>, Option<String>),
-) -> Option<SchemeConfig> {
-    let key = format!("{source}.auth");
-    match raw.scheme? {
-        RawScheme::None => {
-            r.warn(
-                format!("{key}.scheme"),
-                "\"none\" lets everybody in who can reach the listener",
-                "use it behind something that verifies, else \"ims\"",
-            );
-            Some(SchemeConfig::None)
-        }
-        RawScheme::Ims => {
-            let urls_written = r.is_written(&format!("{source}.callback_urls"))
-                || r.is_written(&format!("{source}.public_origin"));
-            if !urls_written {
-                r.problem(
-                    format!("{source}.callback_urls"),
-                    "is missing, and the scheme \"ims\" signs the URL",
-                    r#"write callback_urls = ["https://callbacks.example.com/ims/callback"], exactly as configured at IMS"#,
-                );
-            }
-            let tolerance = raw.tolerance.unwrap_or_default();
-            let tolerance = r.duration(&format!("{key}.tolerance"), &tolerance, TOLERANCE);
-            Some(SchemeConfig::Ims(ImsConfig {
-                keys: keys(r, &key, raw.keys, raw.keys_file)?,
-                callback_urls,
-                public_origin,
-                tolerance: tolerance?,
-            }))
-        }
-    }
-}
-
-fn keys(
-    r: &mut Resolver<'_>,
-    auth: &str,
-    inline: Option<Vec<SecretString>>,
-    file: Option<PathBuf>,
-) -> Option<Vec<SecretString>> {
-    let key = format!("{auth}.keys");
-    if inline.is_some() && file.is_some() {
-        r.both(&key);
-    }
-    let written = r.is_written(&key) || r.is_written(&format!("{key}_file"));
-    let (keys, named) = match (inline, file) {
-        (Some(keys), _) => (inline_keys(r, &key, keys)?, key),
-        (None, Some(file)) => {
-            let keys = r.secret_file(&key, &file, secrets::read_keys)?;
-            (keys, format!("{key}_file"))
-        }
-        (None, None) => {
-            if !written {
-                r.problem(
-                    key,
-                    "is missing",
-                    r#"write keys_file = "/run/secrets/ims-keys", a file with one key a line"#,
-                );
-            }
-            return None;
-        }
-    };
-    for (position, key) in (1..).zip(&keys) {
-        if key.expose_secret().chars().count() < KEY_CHARS_WARNED {
-            r.warn(
-                named.clone(),
-                format!("key {position} has fewer than {KEY_CHARS_WARNED} characters, so that a signature seen once tells it by trying"),
-                "use one of 32 letters and digits",
-            );
-        }
-    }
-    Some(keys)
-}
-
-/// The same rules as for keys in a file.
-fn inline_keys(
-    r: &mut Resolver<'_>,
-    key: &str,
-    keys: Vec<SecretString>,
-) -> Option<Vec<SecretString>> {
-    let blank = |secret: &SecretString| secrets::has_blank(secret.expose_secret());
-    if let Some(position) = keys.iter().position(blank) {
-        r.problem(
-            format!("{key}[{position}]"),
-            "has a blank or a control character inside",
-            "write the key alone",
-        );
-        return None;
-    }
-    if let Some((later, first)) = secrets::repeated(&keys) {
-        r.problem(
-            format!("{key}[{}]", later - 1),
-            format!("is the same as key {first} of the list"),
-            "remove it",
-        );
-        return None;
-    }
-    Some(keys)
 }

@@ -44,10 +44,12 @@ pub(super) fn add_defs(defs: &mut Map<String, Value>) {
     defs.insert("mns_source".into(), mns_source());
     defs.insert("auth".into(), auth());
     defs.insert("ims_auth".into(), ims_auth());
+    defs.insert("hmac_sha256_auth".into(), hmac_sha256_auth());
     defs.insert("none_auth".into(), own_keys("scheme", json!({})));
     defs.insert("handler".into(), handler());
     defs.insert("log_handler".into(), log_handler());
     defs.insert("forward_handler".into(), forward_handler());
+    defs.insert("shell_handler".into(), shell_handler());
 }
 
 /// A table whose further keys depend on the value of `tag`: `choices` pairs
@@ -166,10 +168,14 @@ fn mns_source() -> Value {
 }
 
 fn auth() -> Value {
-    let schemes = [("ims", "ims_auth"), ("none", "none_auth")];
+    let schemes = [
+        ("ims", "ims_auth"),
+        ("hmac_sha256", "hmac_sha256_auth"),
+        ("none", "none_auth"),
+    ];
     let mut node = tagged(
         "scheme",
-        "How the sender proves who it is: `ims`, or `none`, which lets everybody in.",
+        "How the sender proves who it is: `ims`, `hmac_sha256` over the body, or `none`, which lets everybody in.",
         &schemes,
         json!({}),
     );
@@ -177,27 +183,56 @@ fn auth() -> Value {
     node
 }
 
+/// The keys of a scheme that signs with a secret, beside its own ones.
+fn keyed_auth(mut own: Value) -> Value {
+    own["keys"] = json!({
+        "title": "a list of texts",
+        "description": "The keys, any of which may have been used; new first, then old.",
+        "type": "array",
+        "items": secret("One key.", "…"),
+        "minItems": 1,
+        "maxItems": 32,
+        "examples": [["…"]],
+    });
+    own["keys_file"] = file("A file with the keys, one a line.", "/run/secrets/ims-keys");
+    own["tolerance"] = duration(
+        "5m",
+        "How far the timestamp may be from our clock, on both sides.",
+    );
+    own_keys("scheme", own)
+}
+
 fn ims_auth() -> Value {
-    own_keys(
-        "scheme",
-        json!({
-            "keys": {
-                "title": "a list of texts",
-                "description": "The callback keys, any of which may have been used; new first, then old.",
-                "type": "array",
-                "items": secret("One key.", "…"),
-                "minItems": 1,
-                "maxItems": 32,
-                "examples": [["…"]],
-            },
-            "keys_file": file("A file with the keys, one a line.", "/run/secrets/ims-keys"),
-            "tolerance": duration("5m", "How far the timestamp may be from our clock, on both sides."),
-        }),
-    )
+    keyed_auth(json!({}))
+}
+
+fn hmac_sha256_auth() -> Value {
+    let encoding = json!({
+        "title": "the name of an encoding",
+        "description": "How the signature is written.",
+        "type": "string",
+        "enum": ["hex", "base64"],
+        "default": "hex",
+    });
+    let mut node = keyed_auth(json!({
+        "header": text("The header with the signature.", "X-Signature"),
+        "prefix": text("What stands in front of the signature; nothing when left out.", "sha256="),
+        "encoding": encoding,
+        "timestamp_header": text(
+            "The header with the time of sending, in UNIX seconds; the signature then covers it, a `.`, and the body.",
+            "X-Timestamp",
+        ),
+    }));
+    node["required"] = json!(["header"]);
+    node
 }
 
 fn handler() -> Value {
-    let kinds = [("log", "log_handler"), ("forward", "forward_handler")];
+    let kinds = [
+        ("log", "log_handler"),
+        ("forward", "forward_handler"),
+        ("shell", "shell_handler"),
+    ];
     let common = json!({
         "events": filled_list("Globs over the event's type; all events when left out.", "MediaConvert*", 256),
         "sources": filled_list("Names of sources; all of them when left out.", "default", 256),
@@ -210,7 +245,7 @@ fn handler() -> Value {
             "maxItems": 3,
             "examples": [["succeeded"]],
         },
-        "timeout": duration("10s", "How long one attempt may take."),
+        "timeout": { "$ref": "#/$defs/duration", "description": "How long one attempt may take." },
         "concurrency": whole(1, 100_000, "How many attempts run at the same time; not above dispatch.queue_capacity."),
         "retry": section("When a failed attempt is repeated.", json!({
             "initial": duration("1s", "The first step of the back-off; it doubles with each failure."),
@@ -221,17 +256,18 @@ fn handler() -> Value {
     });
     tagged(
         "kind",
-        "What it does: `log` writes a line, `forward` repeats the request.",
+        "What it does: `log` writes a line, `forward` repeats the request, `shell` runs a command.",
         &kinds,
         common,
     )
 }
 
 /// The keys of one kind of handler, beside those that every kind has.
-fn handler_kind(concurrency: u32, mut own: Value) -> Value {
-    for common in ["events", "sources", "outcome", "timeout", "retry"] {
+fn handler_kind(timeout: &str, concurrency: u32, mut own: Value) -> Value {
+    for common in ["events", "sources", "outcome", "retry"] {
         own[common] = json!(true);
     }
+    own["timeout"] = json!({ "default": timeout });
     own["concurrency"] = json!({ "default": concurrency });
     own_keys("kind", own)
 }
@@ -244,6 +280,7 @@ fn log_handler() -> Value {
     );
     body_bytes_max["examples"] = json!([8192]);
     handler_kind(
+        "10s",
         64,
         json!({
             "output": with_default(
@@ -273,6 +310,7 @@ fn forward_handler() -> Value {
         "examples": [{ "X-Team": "…" }],
     });
     handler_kind(
+        "10s",
         16,
         json!({
             "url": url,
@@ -284,4 +322,46 @@ fn forward_handler() -> Value {
             "ca_file": file("PEM certificates of authorities to trust beside the system's.", "/etc/ims-receiver/ca.pem"),
         }),
     )
+}
+
+fn shell_handler() -> Value {
+    let example = "/usr/local/bin/make-subtitles";
+    let command = json!({
+        "title": "a list of texts, or one text",
+        "description": "The program and its arguments, with no shell in between; or one text, which runs under `/bin/sh -c`.",
+        "type": ["array", "string"],
+        "items": { "title": "a text", "type": "string", "maxLength": 4096, "examples": [example] },
+        "minItems": 1,
+        "maxItems": 256,
+        "minLength": 1,
+        "maxLength": 16384,
+        "examples": [[example]],
+    });
+    let value = json!({
+        "title": "a text",
+        "description": "The value of the variable.",
+        "type": "string",
+        "writeOnly": true,
+        "maxLength": 4096,
+        "examples": ["…"],
+    });
+    let env = json!({
+        "title": "a table of texts",
+        "description": "Further variables of the command's environment.",
+        "type": "object",
+        "additionalProperties": value,
+        "maxProperties": 64,
+        "examples": [{ "QUEUE": "…" }],
+    });
+    let mut node = handler_kind(
+        "60s",
+        4,
+        json!({
+            "command": command,
+            "env": env,
+            "env_file": file("A file with such variables, one `NAME=value` a line.", "/run/secrets/subtitles-env"),
+        }),
+    );
+    node["required"] = json!(["command"]);
+    node
 }

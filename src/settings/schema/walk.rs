@@ -1,12 +1,17 @@
 //! Looks things up in the schema: which rules hold at a place of a tree.
 
+use std::sync::LazyLock;
+
 use serde_json::{Map, Value};
 
 /// The schema with its look-ups.
 #[derive(Debug)]
 pub(crate) struct Schema {
-    document: Value,
+    document: &'static Value,
 }
+
+/// Made once: a program may read many configurations.
+static DOCUMENT: LazyLock<Value> = LazyLock::new(super::document);
 
 /// All that the schema says about one place of a tree, most general first.
 #[derive(Debug, Clone)]
@@ -17,17 +22,17 @@ pub(crate) struct Node<'s> {
 impl Schema {
     pub(crate) fn new() -> Self {
         Self {
-            document: super::document(),
+            document: &DOCUMENT,
         }
     }
 
-    pub(crate) fn document(&self) -> &Value {
-        &self.document
+    pub(crate) fn document(&self) -> &'static Value {
+        self.document
     }
 
     /// What holds for a whole tree.
     pub(crate) fn root(&self, tree: &Value) -> Node<'_> {
-        self.node(vec![&self.document], tree)
+        self.node(vec![self.document], tree)
     }
 
     /// What holds at `path` of `tree`, whether there is something or not.
@@ -107,6 +112,14 @@ impl<'s> Node<'s> {
 
     pub(crate) fn text(&self, name: &str) -> Option<&'s str> {
         self.attribute(name)?.as_str()
+    }
+
+    /// The types that a value may have here.
+    pub(crate) fn types(&self) -> Vec<&'s str> {
+        match self.attribute("type") {
+            Some(Value::Array(types)) => types.iter().filter_map(Value::as_str).collect(),
+            one => one.and_then(Value::as_str).into_iter().collect(),
+        }
     }
 
     /// The keys that a table may have here, sorted.

@@ -25,9 +25,11 @@ fn every_key() -> Vec<(String, String, Value)> {
         "sources.default.auth",
         "sources.queue",
         "sources.queue.credentials",
+        "sources.relay.auth",
         "handlers.audit",
         "handlers.cms",
         "handlers.cms.retry",
+        "handlers.subtitles",
     ] {
         let node = schema.at(&tree, table.split('.'));
         for key in node.keys() {
@@ -70,7 +72,9 @@ fn each_wrong_type_is_named_with_what_was_found() {
     for (table, key, kind) in every_key() {
         let wrong = match kind.as_str() {
             Some("string") => "[1]",
-            _ => "'text'",
+            Some(_) => "'text'",
+            // Several types.
+            None => "{}",
         };
         let toml = with(&table, &format!("{key} = {wrong}"));
         let lines = refused(&toml, &[]);
@@ -155,7 +159,7 @@ sources.queue | credentials = { access_key_secret = 'x' } | credentials.access_k
 sources.queue | credentials = { access_key_id = 'x', access_key_secret_file = '/does/not/exist' } | credentials.access_key_secret_file | No such file
 sources.queue | credentials = { access_key_id = 'x', access_key_secret = 'a b' } | credentials.access_key_secret | has a blank
 sources.queue | credentials = { access_key_id = 'x', access_key_secret = 'a', security_token = '' } | credentials.security_token | is empty
-handlers.cms | kind = 'shell' | kind | found "shell": write one of "log", "forward"
+handlers.cms | kind = 'publish' | kind | found "publish": write one of "log", "forward", "shell"
 handlers.cms | concurrency = 0 | concurrency | out of range
 handlers.cms | concurrency = 2000 | concurrency | is more than dispatch.queue_capacity (1024)
 handlers.cms | timeout = '0s' | timeout | too short
@@ -177,6 +181,19 @@ handlers.cms | headers = { A = 1 } | headers.A | found a number
 handlers.cms | bearer_token = 'a'\nheaders = { authorization = 'b' } | =handlers.cms | more than once
 handlers.cms | ca_file = '/does/not/exist' | ca_file | No such file
 handlers.audit | output = '' | output | is empty
+handlers.subtitles | command = [] | command | is an empty list
+handlers.subtitles | command = '' | command | is empty: write ["/usr/local/bin/make-subtitles"]
+handlers.subtitles | command = [''] | command | the program, is empty
+handlers.subtitles | command = ['a', 1] | command[1] | expected a text, found the number 1
+handlers.subtitles | command = 7 | command | expected a list of texts, or one text, found the number 7
+handlers.subtitles | command = ['a', "b\u0000"] | command | holds a NUL character
+handlers.subtitles | env = { IMS_EVENT_ID = 'x' } | env.IMS_EVENT_ID | set by the service
+handlers.subtitles | env = { 'A=B' = 'x' } | env."A=B" | no name of a variable
+handlers.subtitles | env = { 1A = 'x' } | env.1A | no name of a variable
+handlers.subtitles | env = { A = "x\u0000" } | env.A | holds a NUL character
+handlers.subtitles | env = { A = 1 } | env.A | found a number
+handlers.subtitles | env = { A = 'x' }\nenv_file = '/etc/passwd' | env | stands beside handlers.subtitles.env_file
+handlers.subtitles | env_file = '/does/not/exist' | env_file | No such file
 "#;
 
 #[test]
@@ -227,6 +244,11 @@ fn what_is_missing_is_named() {
         ),
         ("handlers.cms", "kind", "is missing"),
         ("handlers.cms", "url", "is missing"),
+        (
+            "handlers.subtitles",
+            "command",
+            r#"is missing: write command = ["/usr/local/bin/make-subtitles"]"#,
+        ),
     ] {
         assert_line(&without(table, key), &format!("{table}.{key}"), words);
     }
@@ -249,9 +271,9 @@ fn what_is_missing_is_named() {
 fn keys_and_schemes_are_judged() {
     for (auth, key, words) in [
         (
-            "scheme = 'hmac_sha256'\nkeys = ['a']",
+            "scheme = 'hmac'\nkeys = ['a']",
             "scheme",
-            r#"found "hmac_sha256": write one of "ims", "none""#,
+            r#"found "hmac": write one of "ims", "hmac_sha256", "none""#,
         ),
         ("scheme = 'ims'\nkeys = []", "keys", "empty list"),
         ("scheme = 'ims'\nkeys = ['']", "keys[0]", "is empty"),
@@ -277,6 +299,11 @@ fn keys_and_schemes_are_judged() {
             "too short",
         ),
         ("scheme = 'none'\nkeys = ['a']", "keys", "unknown key"),
+        (
+            "scheme = 'ims'\nkeys = ['a']\nheader = 'X-S'",
+            "header",
+            "unknown key",
+        ),
     ] {
         assert_line(
             &with_auth(auth),
@@ -284,6 +311,61 @@ fn keys_and_schemes_are_judged() {
             words,
         );
     }
+}
+
+#[test]
+fn a_signature_over_the_body_is_judged() {
+    for (auth, key, words) in [
+        ("keys = ['a']", "header", r#"write header = "X-Signature""#),
+        ("header = 'X-S'", "keys", "is missing"),
+        ("header = 'X S'\nkeys = ['a']", "header", "is no name of a"),
+        ("header = ''\nkeys = ['a']", "header", "is empty"),
+        (
+            "header = 'User-Agent'\nkeys = ['a']",
+            "header",
+            "user-agent is kept with the event",
+        ),
+        (
+            "header = 'X-S'\nkeys = ['a']\nencoding = 'HEX'",
+            "encoding",
+            r#"found "HEX": write one of "hex", "base64""#,
+        ),
+        (
+            "header = 'X-S'\nkeys = ['a']\nprefix = ' v1='",
+            "prefix",
+            "begins with a blank",
+        ),
+        (
+            "header = 'X-S'\nkeys = ['a']\nprefix = 'ü'",
+            "prefix",
+            "visible ASCII",
+        ),
+        (
+            "header = 'X-S'\nkeys = ['a']\ntimestamp_header = 'x-s'",
+            "timestamp_header",
+            "is the header of the signature",
+        ),
+        (
+            "header = 'X-S'\nkeys = ['a']\ntimestamp_header = 'X:T'",
+            "timestamp_header",
+            "is no name of a",
+        ),
+        (
+            "header = 'X-S'\nkeys = ['a']\ntimestamp_header = 'X-T'\ntolerance = '2d'",
+            "tolerance",
+            "too long",
+        ),
+    ] {
+        assert_line(
+            &with_auth(&format!("scheme = 'hmac_sha256'\n{auth}")),
+            &format!("sources.default.auth.{key}"),
+            words,
+        );
+    }
+    let auth = "header = 'X S'\nprefix = ' '\nencoding = 7\ntimestamp_header = 'X T'\n\
+                tolerance = '0s'\nkeys = ['a b']";
+    let lines = refused(&with_auth(&format!("scheme = 'hmac_sha256'\n{auth}")), &[]);
+    assert_eq!(lines.len(), 6, "every problem at once: {lines:#?}");
 }
 
 #[test]
@@ -343,7 +425,7 @@ fn four_mistakes_are_four_lines() {
 fn a_wrong_kind_does_not_hide_the_common_keys() {
     let toml = with(
         "handlers.cms",
-        "kind = 'shell'\ntimeout = 1\ncommand = ['x']",
+        "kind = 'publish'\ntimeout = 1\ncommand = ['x']",
     );
     let lines = refused(&toml, &[]);
     assert_eq!(lines.len(), 2, "{lines:?}");
@@ -387,6 +469,32 @@ fn a_missing_kind_does_not_hide_the_rest() {
 }
 
 #[test]
+fn a_command_that_no_system_could_start_is_refused() {
+    let word = "x".repeat(4000);
+    let command = |words: usize| {
+        format!(
+            "command = ['/bin/true'{}]",
+            format!(", '{word}'").repeat(words)
+        )
+    };
+    assert_eq!(
+        warnings(&with("handlers.subtitles", &command(16))),
+        [] as [&str; 0]
+    );
+    assert_line(
+        &with("handlers.subtitles", &command(17)),
+        "handlers.subtitles.command",
+        "more than every system can start",
+    );
+    let env = format!("{}\nenv = {{ A = '{word}', B = '{word}' }}", command(15));
+    assert_line(
+        &with("handlers.subtitles", &env),
+        "handlers.subtitles.command",
+        "together with env",
+    );
+}
+
+#[test]
 fn control_characters_never_break_a_line() {
     let toml = with("server", "\"a\\nserver.listen: b\\u001b[2J\\u202e\" = 1");
     let lines = refused(&toml, &[]);
@@ -412,6 +520,24 @@ fn oddities_are_warned_about() {
             "is not the source's path",
         ),
         (
+            "sources.relay",
+            "callback_urls = ['https://a.example/relay']",
+            "sources.relay.callback_urls",
+            "is not used: the scheme",
+        ),
+        (
+            "sources.relay",
+            "public_origin = 'https://a.example'",
+            "sources.relay.public_origin",
+            "is not used: the scheme",
+        ),
+        (
+            "sources.relay.auth",
+            "tolerance = '1m'",
+            "sources.relay.auth.tolerance",
+            "has no effect without timestamp_header",
+        ),
+        (
             "handlers.cms",
             "sources = ['default', 'nobody']",
             "handlers.cms.sources[1]",
@@ -434,6 +560,36 @@ fn oddities_are_warned_about() {
             "queue_bytes_max = 1000",
             "dispatch.queue_bytes_max",
             "below server.body_bytes_max",
+        ),
+        (
+            "handlers.subtitles",
+            "command = ['/no/such/hook']",
+            "handlers.subtitles.command",
+            "/no/such/hook cannot be run: No such file",
+        ),
+        (
+            "handlers.subtitles",
+            "command = ['/etc/passwd']",
+            "handlers.subtitles.command",
+            "/etc/passwd cannot be run: Permission denied",
+        ),
+        (
+            "handlers.subtitles",
+            "command = ['/etc']",
+            "handlers.subtitles.command",
+            "/etc cannot be run: permission denied",
+        ),
+        (
+            "handlers.subtitles",
+            "command = ['no-such-hook']",
+            "handlers.subtitles.command",
+            "no program \"no-such-hook\" in PATH",
+        ),
+        (
+            "handlers.subtitles",
+            "command = ['true']\nenv = { PATH = '/no/such' }",
+            "handlers.subtitles.command",
+            "no program \"true\" in PATH",
         ),
     ] {
         let warnings = warnings(&with(table, line));

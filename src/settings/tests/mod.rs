@@ -11,8 +11,10 @@ use super::schema::{self, Schema};
 use super::*;
 use crate::handler::HandlerConfig;
 use crate::handler::log::LogOutput;
+use crate::handler::shell::ShellConfig;
 use crate::mns::CredentialsConfig;
 use crate::signature::SchemeConfig;
+use crate::signature::hmac_sha256::Encoding;
 
 mod files;
 mod mistakes;
@@ -34,12 +36,21 @@ endpoint = "https://1234567890123456.mns.cn-shanghai.aliyuncs.com"
 queue = "ice-callback-events"
 credentials = { access_key_id = "id-of-key", access_key_secret = "secret-of-key" }
 
+[sources.relay]
+kind = "http"
+path = "/relay"
+auth = { scheme = "hmac_sha256", keys = ["Abcdefghijklmnopqrstuvwx01234567"], header = "X-Signature" }
+
 [handlers.audit]
 kind = "log"
 
 [handlers.cms]
 kind = "forward"
 url = "https://cms.internal/hooks/media"
+
+[handlers.subtitles]
+kind = "shell"
+command = ["/bin/true"]
 "#;
 
 fn load_with(toml: &str, env: &[(&str, &str)]) -> Result<Loaded, LoadError> {
@@ -113,7 +124,7 @@ fn the_base_means_what_the_contract_says() {
     assert_eq!(s.dispatch.queue_capacity, 1024);
     assert_eq!(s.dispatch.queue_bytes_max, 33_554_432);
     assert_eq!(s.dispatch.drain, Duration::from_secs(8));
-    let [source] = s.sources.as_slice() else {
+    let [source, relay] = s.sources.as_slice() else {
         panic!("{:?}", s.sources)
     };
     assert!(source.allow_from.is_none());
@@ -126,6 +137,28 @@ fn the_base_means_what_the_contract_says() {
         ims.callback_urls,
         ["https://callbacks.example.com/ims/callback"]
     );
+    let SchemeConfig::HmacSha256(hmac) = &relay.auth else {
+        panic!("{:?}", relay.auth)
+    };
+    assert_eq!(hmac.keys[0].expose_secret(), KEY);
+    assert_eq!(hmac.header, "x-signature");
+    assert_eq!((hmac.prefix.as_str(), hmac.encoding), ("", Encoding::Hex));
+    assert_eq!(hmac.timestamp_header, None);
+    assert_eq!(hmac.tolerance, Duration::from_secs(300));
+}
+
+#[test]
+fn a_signature_over_the_body_is_described_by_its_keys() {
+    let lines = "prefix = 'v1, sha256='\nencoding = 'base64'\ntimestamp_header = 'X-Sent'\ntolerance = '1m'";
+    let loaded = loaded(&with("sources.relay.auth", lines), &[]);
+    assert_eq!(loaded.warnings, []);
+    let SchemeConfig::HmacSha256(hmac) = &loaded.settings.sources[1].auth else {
+        panic!()
+    };
+    assert_eq!(hmac.prefix, "v1, sha256=");
+    assert_eq!(hmac.encoding, Encoding::Base64);
+    assert_eq!(hmac.timestamp_header.as_ref().unwrap(), "x-sent");
+    assert_eq!(hmac.tolerance, Duration::from_secs(60));
 }
 
 #[test]
@@ -190,12 +223,12 @@ fn files_of_credentials_are_read_again() {
 #[test]
 fn handlers_have_the_defaults_of_their_kind() {
     let s = loaded(BASE, &[]).settings;
-    let [audit, cms] = s.handlers.as_slice() else {
+    let [audit, cms, subtitles] = s.handlers.as_slice() else {
         panic!("{:?}", s.handlers)
     };
-    for (lane, concurrency) in [(audit, 64), (cms, 16)] {
+    for (lane, concurrency, timeout) in [(audit, 64, 10), (cms, 16, 10), (subtitles, 4, 60)] {
         assert_eq!(lane.concurrency, concurrency);
-        assert_eq!(lane.timeout, Duration::from_secs(10));
+        assert_eq!(lane.timeout, Duration::from_secs(timeout));
         assert_eq!(lane.retry.initial, Duration::from_secs(1));
         assert_eq!(lane.retry.max, Duration::from_secs(900));
         assert_eq!(lane.retry.max_age, Duration::from_secs(3 * 86400));
@@ -220,6 +253,80 @@ fn handlers_have_the_defaults_of_their_kind() {
         };
         assert_eq!(log.body_bytes_max, limit, "{output}");
     }
+}
+
+/// The shell handler of a configuration that has `lines` in its table.
+fn shell(lines: &str, env: &[(&str, &str)]) -> ShellConfig {
+    let loaded = loaded(&with("handlers.subtitles", lines), env);
+    let handlers = &loaded.settings.handlers;
+    let Some(HandlerConfig::Shell(shell)) = handlers.last().map(|lane| &lane.handler) else {
+        panic!("{handlers:?}")
+    };
+    shell.clone()
+}
+
+#[test]
+fn a_command_is_a_list_or_a_text_for_the_shell() {
+    assert_eq!(
+        shell("command = ['/bin/echo', '', '-n', '$HOME']", &[]).command,
+        ["/bin/echo", "", "-n", "$HOME"]
+    );
+    let script = ["/bin/sh", "-c", "cat > \"$IMS_EVENT_ID\""];
+    let written = "command = 'cat > \"$IMS_EVENT_ID\"'";
+    assert_eq!(shell(written, &[]).command, script);
+    let name = "IMS_RECEIVER__HANDLERS__SUBTITLES__COMMAND";
+    assert_eq!(
+        shell("", &[(name, r#"["/bin/echo", "a b"]"#)]).command,
+        ["/bin/echo", "a b"]
+    );
+    assert_eq!(shell("", &[(name, script[2])]).command, script);
+    // `[` is a program as well.
+    assert_eq!(
+        shell("", &[(name, "[ -e /tmp ]")]).command[2],
+        "[ -e /tmp ]"
+    );
+}
+
+#[test]
+fn variables_of_a_command_come_from_the_file_or_a_file_of_their_own() {
+    let pairs = |shell: ShellConfig| -> Vec<(String, String)> {
+        let env = shell.env.into_iter();
+        env.map(|(name, value)| (name, value.expose_secret().to_owned()))
+            .collect()
+    };
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let inline = shell("env = { A_1 = 'x y', EMPTY = '' }", &[]);
+    assert_eq!(pairs(inline), [pair("A_1", "x y"), pair("EMPTY", "")]);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "TOKEN=a=b c\r\n\n EMPTY=\n").unwrap();
+    let from_file = shell(&format!("env_file = '{}'", file.path().display()), &[]);
+    assert_eq!(
+        pairs(from_file),
+        [pair("TOKEN", "a=b c"), pair("EMPTY", "")]
+    );
+    std::fs::write(file.path(), "A=1\nTOKEN\n").unwrap();
+    let lines = refused(
+        &with(
+            "handlers.subtitles",
+            &format!("env_file = '{}'", file.path().display()),
+        ),
+        &[],
+    );
+    assert!(lines[0].contains("line 2 is no variable"), "{lines:?}");
+    let env = (
+        "IMS_RECEIVER__HANDLERS__SUBTITLES__ENV",
+        r#"{"Queue": "1"}"#,
+    );
+    assert_eq!(pairs(shell("", &[env])), [pair("Queue", "1")]);
+    let shown = masked(&loaded(
+        &with("handlers.subtitles", "env = { A = 'c4nary' }"),
+        &[],
+    ))
+    .to_owned();
+    assert!(
+        shown.contains("A = \"***\"") && !shown.contains("c4nary"),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -269,7 +376,7 @@ fn the_environment_reaches_every_place() {
     assert_eq!(ims.keys[0].expose_secret(), "12345678901234567890");
     assert_eq!(ims.tolerance, Duration::from_secs(60));
     let names: Vec<&str> = s.handlers.iter().map(|lane| lane.name.as_str()).collect();
-    assert_eq!(names, ["audit", "cms", "new-2"]);
+    assert_eq!(names, ["audit", "cms", "new-2", "subtitles"]);
     assert_eq!(s.handlers[1].concurrency, 7);
     assert_eq!(s.handlers[1].retry.attempts, Some(3));
     let HandlerConfig::Forward(cms) = &s.handlers[1].handler else {
@@ -364,8 +471,9 @@ fn the_schema_is_a_schema_and_its_defaults_fit_it() {
         "sources": {
             "a": { "kind": "http", "path": "/a", "auth": { "scheme": "ims" } },
             "q": { "kind": "mns", "endpoint": "https://mns.example", "queue": "q", "credentials": {} },
+            "b": { "kind": "http", "path": "/b", "auth": { "scheme": "hmac_sha256", "header": "X-S" } },
         },
-        "handlers": { "l": { "kind": "log" }, "f": { "kind": "forward" } },
+        "handlers": { "l": { "kind": "log" }, "f": { "kind": "forward" }, "s": { "kind": "shell", "command": ["x"] } },
     });
     Schema::new().fill_defaults(&mut tree);
     let validator = jsonschema::validator_for(&document).unwrap();

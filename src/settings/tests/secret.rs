@@ -224,3 +224,70 @@ fn masked_shows_all_but_the_secrets() {
     assert_eq!(auth["keys"][0].as_str(), Some("***"));
     assert_eq!(auth["tolerance"].as_str(), Some("5m"));
 }
+
+/// The problems of a configuration whose three secrets are at `path`.
+fn problems_of_secrets_at(path: &Path) -> Vec<Problem> {
+    let path = path.display();
+    let toml = format!(
+        r#"
+        [admin]
+        listen = "0.0.0.0:9090"
+        token_file = "{path}"
+        [sources.a]
+        kind = "http"
+        path = "/a"
+        callback_urls = ["https://h.example/a"]
+        auth = {{ scheme = "ims", keys_file = "{path}" }}
+        [handlers.f]
+        kind = "forward"
+        url = "https://h.example/"
+        bearer_token_file = "{path}"
+        "#
+    );
+    match from_toml(&toml, Path::new("t.toml"), []) {
+        Err(LoadError::Settings(error)) => error.problems,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_missing_secret_of_ours_comes_with_the_command_that_makes_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("it's new");
+    for problem in problems_of_secrets_at(&missing) {
+        let hint = problem.hint.unwrap();
+        assert!(hint.contains("create the file"), "{hint}");
+        let Some((_, command)) = hint.split_once("a new one: ") else {
+            // Their service gives it to them; a random one would be of no use.
+            assert_eq!(problem.key, "handlers.f.bearer_token_file");
+            continue;
+        };
+        let shell = std::process::Command::new("sh")
+            .args(["-c", command])
+            .status();
+        assert!(shell.unwrap().success(), "{command}");
+        let made = read_one(&missing).unwrap();
+        assert_eq!(made.expose_secret().len(), 32);
+        assert!(
+            made.expose_secret()
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric())
+        );
+        let mode = missing.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0);
+        fs::remove_file(&missing).unwrap();
+    }
+}
+
+#[test]
+fn a_folder_in_place_of_a_secret_is_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let problems = problems_of_secrets_at(folder.path());
+    assert_eq!(problems.len(), 3);
+    for problem in problems {
+        let hint = problem.hint.unwrap();
+        assert!(hint.contains("container engines"), "{hint}");
+        let ours = problem.key != "handlers.f.bearer_token_file";
+        assert_eq!(hint.contains("a new one: "), ours, "{hint}");
+    }
+}

@@ -28,6 +28,7 @@ mod answer;
 mod checkpoint;
 mod connection;
 mod events;
+mod ground;
 mod ids;
 mod open;
 mod queue;
@@ -42,6 +43,7 @@ mod upkeep;
 mod window;
 mod writer;
 
+pub use ground::doubt;
 pub use open::StoreLock;
 
 use queue::{Insert, Queue, Record, Work};

@@ -3,7 +3,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::super::OpenError;
+use super::ground;
 use super::readable;
 
 /// Numbered migrations; the index plus one is the version each leads to.
@@ -48,9 +49,10 @@ impl StoreLock {
     /// missing. The lock is not waited for.
     ///
     /// # Errors
-    /// [`OpenError`] where another process holds it or the folder cannot be
-    /// written.
+    /// [`OpenError`] where another process holds it, the folder cannot be
+    /// written, or its file system would damage the store.
     pub fn take(path: &Path) -> Result<Self, OpenError> {
+        ground::check(path)?;
         let folder = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -110,14 +112,39 @@ impl StoreLock {
     }
 }
 
+/// Names who may write there, and who we are.
 fn not_writable(path: &Path, error: &io::Error) -> OpenError {
-    OpenError::Unusable {
-        path: path.to_owned(),
-        problem: format!("cannot be written: {error}"),
-        hint: format!(
-            "give user {} the right to write there, or set `store.path` to a folder it owns",
-            rustix::process::geteuid().as_raw()
+    let there = ground::nearest(path);
+    let user = rustix::process::geteuid().as_raw();
+    let group = rustix::process::getegid().as_raw();
+    let owner = fs::metadata(&there).map_or_else(
+        |_| format!("this is user {user} of group {group}"),
+        |there_is| {
+            format!(
+                "{} belongs to user {} and group {} with mode {:o}, and this is user {user} of group {group}",
+                there.display(),
+                there_is.uid(),
+                there_is.gid(),
+                there_is.mode() & 0o7777,
+            )
+        },
+    );
+    let path = path.to_owned();
+    let problem = format!("cannot be written: {error}; {owner}");
+    let hint = match error.kind() {
+        io::ErrorKind::StorageFull => return OpenError::NoRoom { path, problem },
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "mount a volume there that can be written, or set `store.path` to one".to_owned()
+        }
+        _ => format!(
+            "give user {user} the right to write there (`chown {user}:{group} {}`), or set `store.path` to a folder it owns",
+            there.display()
         ),
+    };
+    OpenError::Unusable {
+        path,
+        problem,
+        hint,
     }
 }
 
@@ -167,14 +194,15 @@ pub fn reopen_writer(lock: &StoreLock) -> Result<Connection, OpenError> {
 pub fn failed(path: &Path, problem: &str, error: &rusqlite::Error) -> OpenError {
     let full = rustix::fs::statvfs(path)
         .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < ROOM_BYTES_MIN);
-    let hint = if full {
-        "its disk is full: make room there and start again"
-    } else {
-        "look at the disk and the file's rights; a damaged file has to be restored from a backup"
-    };
+    let (path, problem) = (path.to_owned(), format!("{problem}: {}", readable(error)));
+    if full {
+        return OpenError::NoRoom { path, problem };
+    }
+    let hint =
+        "look at the disk and the file's rights; a damaged file has to be restored from a backup";
     OpenError::Unusable {
-        path: path.to_owned(),
-        problem: format!("{problem}: {}", readable(error)),
+        path,
+        problem,
         hint: hint.to_owned(),
     }
 }

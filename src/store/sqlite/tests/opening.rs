@@ -229,6 +229,8 @@ fn the_folder_is_made_and_commits_are_synced() {
     assert_eq!(pragma("journal_mode"), "wal");
     assert_eq!(pragma("synchronous"), "2", "full");
     assert_eq!(pragma("wal_autocheckpoint"), "0");
+    assert_eq!(pragma("temp_store"), "2", "in memory: there may be no /tmp");
+    assert_eq!(pragma("journal_size_limit"), (64 << 20).to_string());
     assert_eq!(pragma("user_version"), "1");
     assert_eq!(pragma("application_id"), 0x494d_5372.to_string());
     let mode = std::os::unix::fs::PermissionsExt::mode(
@@ -237,4 +239,9 @@ fn the_folder_is_made_and_commits_are_synced() {
             .permissions(),
     );
     assert_eq!(mode & 0o777, 0o700);
+    let reader = super::super::open::open_reader(&path).unwrap();
+    let temp_store: u32 = reader
+        .pragma_query_value(None, "temp_store", |row| row.get(0))
+        .unwrap();
+    assert_eq!(temp_store, 2);
 }

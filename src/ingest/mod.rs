@@ -6,27 +6,29 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll, ready};
 
+use axum::http::HeaderMap;
 use ipnet::IpNet;
 use jiff::Timestamp;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use secrecy::SecretString;
 
 use crate::clock::Clock;
 use crate::dispatch::Dispatcher;
-use crate::event::{self, MALFORMED, NewEvent};
+use crate::event;
 use crate::request::{RequestHead, SourceName};
 use crate::signature::{
     HeadVerdict, Scheme, SchemeConfig, SchemeError, SignatureError, Verified, VerifiedRequest,
 };
 use crate::store::{Full, Inserted, Receipt, Store, StoreError};
+
+mod metrics;
+
+pub use metrics::IngestMetrics;
+use metrics::{EventCount, SourceMetrics};
 
 /// Takes verified requests down the line: parse, reserve, store.
 pub struct Ingest {
@@ -143,7 +145,11 @@ pub struct Source {
 }
 
 impl Source {
-    fn new(config: &SourceConfig, metrics: &IngestMetrics) -> Result<Self, SchemeError> {
+    /// The source of this configuration.
+    ///
+    /// # Errors
+    /// [`SchemeError`] where it could let in everybody or nobody.
+    pub fn new(config: &SourceConfig, metrics: &IngestMetrics) -> Result<Self, SchemeError> {
         let allow_from = config
             .allow_from
             .as_ref()
@@ -185,6 +191,24 @@ impl Source {
         self.scheme.check_head(head, now)
     }
 
+    /// The time a request says it was sent at, where its scheme has one and it
+    /// says so once. Nothing about it is proved.
+    pub fn sent_at(&self, headers: &HeaderMap) -> Option<Timestamp> {
+        self.scheme.sent_at(headers)
+    }
+
+    /// Takes these keys instead of those that are in force. Events keep the
+    /// position that their key had in the list of their time.
+    ///
+    /// # Errors
+    /// [`SchemeError`] where there is no key, or an empty one; those in force
+    /// stay then.
+    pub fn replace_keys(&self, keys: &[SecretString]) -> Result<(), SchemeError> {
+        self.scheme.replace_keys(keys)?;
+        self.metrics.show_keys(keys.len());
+        Ok(())
+    }
+
     /// Counts a request whose sender was proved.
     pub fn count_authentic(&self, verified: &Verified) {
         self.metrics.count_authentic(verified);
@@ -200,6 +224,8 @@ pub struct SourceConfig {
     pub path: String,
     /// How its sender proves who it is.
     pub auth: SchemeConfig,
+    /// The file that its keys were read from, where they came from one.
+    pub keys_file: Option<PathBuf>,
     /// Who may send at all; `None` means everybody.
     pub allow_from: Option<Vec<IpNet>>,
 }
@@ -217,165 +243,6 @@ pub fn canonical_net(net: &IpNet) -> IpNet {
     }
 }
 
-/// What the line counts and measures. Clones share their series.
-#[derive(Debug, Clone, Default)]
-pub struct IngestMetrics {
-    events: Family<EventLabels, Counter>,
-    duplicates: Family<SourceLabels, Counter>,
-    authentic: Family<KeyLabels, Counter>,
-    skew: Family<SourceLabels, Gauge>,
-    last_event: Family<SourceLabels, Gauge<f64, AtomicU64>>,
-}
-
-impl IngestMetrics {
-    /// Shows the series in `registry`, which brings the prefix.
-    pub fn register(&self, registry: &mut Registry) {
-        registry.register(
-            "events",
-            "Events stored, by type and the sender's word about the job",
-            self.events.clone(),
-        );
-        registry.register(
-            "duplicates",
-            "Bodies that came again within the duplicate window",
-            self.duplicates.clone(),
-        );
-        registry.register(
-            "authentic",
-            "Requests whose sender was proved, by the key's position in the list",
-            self.authentic.clone(),
-        );
-        registry.register(
-            "timestamp_skew_seconds",
-            "Our clock minus the sender's, of the last authentic request",
-            self.skew.clone(),
-        );
-        registry.register(
-            "last_event_timestamp_seconds",
-            "When the last event was stored, in UNIX seconds",
-            self.last_event.clone(),
-        );
-    }
-
-    /// Prepares what will be counted when `event` is on disk.
-    fn count_of(&self, event: &NewEvent, now: Timestamp) -> EventCount {
-        let source = SourceLabels {
-            source: Label(event.source.clone()),
-        };
-        EventCount {
-            events: self.events.get_or_create_owned(&EventLabels {
-                source: source.source.clone(),
-                r#type: type_label(&event.event_type),
-                outcome: event.outcome.as_str(),
-            }),
-            duplicates: self.duplicates.get_or_create_owned(&source),
-            last_event: self.last_event.get_or_create_owned(&source),
-            now,
-        }
-    }
-}
-
-/// The label of an event type: only names that the program knows, so that no
-/// sender creates a series.
-fn type_label(event_type: &str) -> &'static str {
-    if event_type == MALFORMED {
-        return MALFORMED;
-    }
-    event::ims::known_type(event_type).unwrap_or("other")
-}
-
-/// What will be counted when an event is on disk.
-#[derive(Debug)]
-struct EventCount {
-    events: Counter,
-    duplicates: Counter,
-    last_event: Gauge<f64, AtomicU64>,
-    now: Timestamp,
-}
-
-impl EventCount {
-    fn add(&self, inserted: &Inserted) {
-        if inserted.duplicate {
-            self.duplicates.inc();
-        } else {
-            self.events.inc();
-            self.last_event.set(self.now.as_duration().as_secs_f64());
-        }
-    }
-}
-
-/// A source's series, resolved once at start.
-#[derive(Debug)]
-struct SourceMetrics {
-    /// By position; further positions appear when a key file grows.
-    keys: Vec<Counter>,
-    skew: Gauge,
-}
-
-impl SourceMetrics {
-    fn new(config: &SourceConfig, metrics: &IngestMetrics) -> Self {
-        let keys = match &config.auth {
-            SchemeConfig::Ims(ims) => ims.keys.len(),
-            SchemeConfig::None => 0,
-        };
-        let labels = SourceLabels {
-            source: Label(config.name.clone()),
-        };
-        // Asked for so that a counter of zero is there from the start.
-        drop(metrics.duplicates.get_or_create(&labels));
-        let key = |position| {
-            metrics.authentic.get_or_create_owned(&KeyLabels {
-                source: labels.source.clone(),
-                key: position,
-            })
-        };
-        Self {
-            keys: (1..=u32::try_from(keys).unwrap_or(u32::MAX))
-                .map(key)
-                .collect(),
-            skew: metrics.skew.get_or_create_owned(&labels),
-        }
-    }
-
-    fn count_authentic(&self, verified: &Verified) {
-        let key = verified.key().and_then(|key| key.checked_sub(1));
-        if let Some(counter) = key.and_then(|at| self.keys.get(at as usize)) {
-            counter.inc();
-        }
-        if let Some(skew) = verified.skew_seconds() {
-            self.skew.set(skew);
-        }
-    }
-}
-
-/// A source's name as the value of a label.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Label(SourceName);
-
-impl EncodeLabelValue for Label {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-        EncodeLabelValue::encode(&self.0.as_str(), encoder)
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SourceLabels {
-    source: Label,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct EventLabels {
-    source: Label,
-    r#type: &'static str,
-    outcome: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct KeyLabels {
-    source: Label,
-    key: u32,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -389,12 +256,5 @@ mod tests {
         );
         assert_eq!(canonical_net(&net("::/0")), net("::/0"));
         assert_eq!(canonical_net(&net("fd00::/8")), net("fd00::/8"));
-    }
-
-    #[test]
-    fn only_known_types_become_labels() {
-        assert_eq!(type_label("ProduceMediaComplete"), "ProduceMediaComplete");
-        assert_eq!(type_label(MALFORMED), "malformed");
-        assert_eq!(type_label("Evil\"Type"), "other");
     }
 }
