@@ -26,6 +26,8 @@ use crate::handler::{self, BuildContext, BuildError, Handler};
 use crate::ingest::{Ingest, IngestMetrics};
 use crate::key_files;
 use crate::lifecycle;
+use crate::mns::{ClientError, QueueMetrics, Queues};
+use crate::request::SourceName;
 use crate::server::{self, Admin, Callback, ConnectionLimits, Readiness, ServerMetrics, Unready};
 use crate::settings::{self, Settings};
 use crate::signature::SchemeError;
@@ -68,6 +70,16 @@ pub enum StartError {
     /// A source's scheme cannot be built.
     #[error(transparent)]
     Scheme(#[from] SchemeError),
+    /// A queue's client cannot be made.
+    #[error(
+        "sources.{source_name}.endpoint: {problem}; write the base URL that MNS shows for the queue's region"
+    )]
+    Queue {
+        /// The name of the source.
+        source_name: SourceName,
+        /// What is wrong.
+        problem: ClientError,
+    },
     /// The store opened and failed at once.
     #[error(
         "{path}: the store opened, but takes no commit; see that its disk has room and can be written, and start again"
@@ -117,12 +129,14 @@ pub struct App {
     upkeep: CancellationToken,
     public: JoinHandle<()>,
     admin: JoinHandle<()>,
+    queues: Queues,
 }
 
 /// The series of all components.
 struct Metrics {
     server: ServerMetrics,
     ingest: IngestMetrics,
+    queues: QueueMetrics,
     dispatch: DispatchMetrics,
     store: StoreMetrics,
     dropped: DroppedLines,
@@ -144,6 +158,7 @@ impl App {
         let metrics = Metrics {
             server: ServerMetrics::new(),
             ingest: IngestMetrics::default(),
+            queues: QueueMetrics::default(),
             dispatch: DispatchMetrics::new(settings.handlers.iter().map(|lane| &lane.name)),
             store: StoreMetrics::default(),
             dropped: DroppedLines::default(),
@@ -202,6 +217,11 @@ impl App {
             close_public.clone(),
         );
         readiness.store_opened(Arc::clone(&store));
+        let queues = Queues::start(&settings.queues, &ingest, &readiness, &metrics.queues)
+            .map_err(|(source_name, problem)| StartError::Queue {
+                source_name,
+                problem,
+            })?;
         readiness.clear(Unready::Starting);
         let limits = ConnectionLimits {
             connections_max: lifecycle::room_for(settings.server.connections_max),
@@ -223,6 +243,7 @@ impl App {
             upkeep,
             public,
             admin,
+            queues,
         })
     }
 
@@ -258,10 +279,11 @@ impl App {
 
     /// Ends the service: nothing that was acknowledged is lost, and callbacks
     /// are accepted until the handlers have drained.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         self.readiness.set(Unready::Stopping);
         tokio::join!(
             self.dispatcher.drain(),
+            self.queues.stop(),
             tokio::time::sleep(self.shutdown_delay)
         );
         self.upkeep.cancel();
@@ -280,6 +302,7 @@ impl Metrics {
         let mut registry = telemetry::registry();
         self.server.register(&mut registry);
         self.ingest.register(&mut registry);
+        self.queues.register(&mut registry);
         self.dispatch.register(&mut registry);
         self.store.register(&mut registry);
         self.dropped.register(&mut registry);

@@ -18,6 +18,7 @@ pub mod store;
 pub mod dispatch;
 pub mod ingest;
 
+pub mod mns;
 pub mod server;
 
 pub mod app;

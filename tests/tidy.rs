@@ -16,7 +16,7 @@ const LAYERS: [&[&str]; 5] = [
     ],
     &["handler", "store"],
     &["dispatch", "ingest"],
-    &["server"],
+    &["server", "mns"],
     &[
         "settings",
         "key_files",

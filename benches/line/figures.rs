@@ -12,6 +12,7 @@ use tokio::runtime::Runtime;
 use crate::ceiling;
 use crate::destination::{Destination, dead_address};
 use crate::load::{self, Amount, Outcome, Times};
+use crate::mns_emulator::{Emulator, KEY_ID, KEY_SECRET};
 use crate::service::{Folder, Service};
 use crate::table::{Table, median};
 
@@ -24,6 +25,10 @@ const WAITING: u64 = 100_000;
 /// Events per second beside a slow or dead destination, and beside forgers.
 const CALM: f64 = 500.0;
 
+/// Messages in the queue at the start, and how long they may take.
+const MESSAGES: u64 = 50_000;
+const QUEUE_PATIENCE: Duration = Duration::from_secs(120);
+const QUEUE: &str = "ice-callback-bench";
 /// Commands in the figure of commands.
 const COMMANDS: u64 = 10_000;
 
@@ -43,17 +48,20 @@ pub enum Group {
     Dead,
     /// Forged requests that announce large bodies.
     Forged,
+    /// Messages out of a queue.
+    Queue,
     /// Commands: how many a second, and what acks there are beside them.
     Shell,
 }
 
 impl Group {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Acks,
         Self::Million,
         Self::Sleeping,
         Self::Dead,
         Self::Forged,
+        Self::Queue,
         Self::Shell,
     ];
 }
@@ -78,6 +86,7 @@ impl Figures<'_> {
             Group::Sleeping => self.sleeping(),
             Group::Dead => self.dead(),
             Group::Forged => self.forged(),
+            Group::Queue => self.queue(),
             Group::Shell => self.shell(),
         }
     }
@@ -344,6 +353,40 @@ impl Figures<'_> {
         );
         self.table
             .below("growth of memory meanwhile", (grown, 10.0), "MiB", "");
+        Ok(())
+    }
+
+    /// One poller, batches of 16, from the start of the service until the
+    /// queue is empty: each message received, stored and deleted.
+    fn queue(&mut self) -> anyhow::Result<()> {
+        let mut rates = Vec::new();
+        for _ in 0..self.rounds {
+            let emulator = Emulator::start(&[QUEUE]);
+            emulator.silent();
+            for number in 0..MESSAGES {
+                emulator.send(QUEUE, &load::body(self.runs, number));
+            }
+            self.runs += 1;
+            let folder = Folder::new(&self.folder)?;
+            let service = folder.start(&format!(
+                "[sources.queue]\nkind = \"mns\"\nendpoint = \"{}\"\nqueue = \"{QUEUE}\"\n[sources.queue.credentials]\naccess_key_id = \"{KEY_ID}\"\naccess_key_secret = \"{KEY_SECRET}\"\n",
+                emulator.url()
+            ))?;
+            let (since, before) = (Instant::now(), emulator.left(QUEUE));
+            while emulator.left(QUEUE) > 0 {
+                ensure!(since.elapsed() < QUEUE_PATIENCE, "the queue is never empty");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            rates.push(before as f64 / since.elapsed().as_secs_f64());
+            service.stop()?;
+            let stored = folder.ask("SELECT count(*) FROM events")?;
+            ensure!(stored == MESSAGES, "{stored} were stored");
+        }
+        self.table.rate(
+            "messages out of a queue, stored and deleted, one poller",
+            (median(&rates), 5000.0),
+            "messages/s",
+        );
         Ok(())
     }
 

@@ -238,7 +238,7 @@ impl Connection {
 }
 
 /// 330 bytes, as IMS would send them at the end of a production.
-fn body(run: u64, number: u64) -> String {
+pub fn body(run: u64, number: u64) -> String {
     format!(
         r#"{{"EventType":"ProduceMediaComplete","UserId":1833220977561234,"EventTime":"2026-11-24T08:48:14Z","MessageBody":{{"Status":"Success","JobId":"{number:0width$}","MediaId":"{run:08x}f30671efa9e5{number:012x}","MediaURL":"https://media.example.com/out/{run:08x}/{number:012x}.mp4","Code":"Success","ProjectId":"b4a9f6c2d1e84c55","UserData":"{{\"batch\":7}}"}}}}"#,
         width = DIGITS

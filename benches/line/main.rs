@@ -21,6 +21,9 @@ mod ceiling;
 mod destination;
 mod figures;
 mod load;
+#[path = "../../tests/e2e/mns_emulator/mod.rs"]
+#[expect(dead_code, reason = "the tests switch on more than is measured")]
+mod mns_emulator;
 mod service;
 mod table;
 

@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::mns::QueueConfig;
+use crate::request::SourceName;
 use crate::settings::{self, LoadError, Loaded};
 
 /// Bad usage or configuration, as `sysexits.h` numbers it.
@@ -32,6 +34,9 @@ fn report(loaded: &Result<Loaded, LoadError>, out: &mut dyn Write) -> io::Result
                 writeln!(out, "{warning}")?;
             }
             writeln!(out, "# {}: no problems", loaded.path.display())?;
+            for (source, place) in credentials(&loaded.settings.queues) {
+                writeln!(out, "# sources.{source}: credentials from {place}")?;
+            }
             write!(out, "{}", settings::masked(loaded))?;
         }
         Err(error) => {
@@ -44,6 +49,19 @@ fn report(loaded: &Result<Loaded, LoadError>, out: &mut dyn Write) -> io::Result
         }
     }
     out.flush()
+}
+
+/// Where each queue's credentials would come from, without their secrets.
+fn credentials<'a>(queues: &'a [QueueConfig]) -> Vec<(&'a SourceName, String)> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let would_use = |queue: &QueueConfig| match &runtime {
+        Ok(runtime) => runtime.block_on(queue.credentials.would_use()),
+        Err(error) => format!("a place that cannot be told here: {error}"),
+    };
+    let place = |queue: &'a QueueConfig| (&queue.name, would_use(queue));
+    queues.iter().map(place).collect()
 }
 
 #[cfg(test)]

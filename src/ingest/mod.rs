@@ -79,6 +79,14 @@ impl Ingest {
         &self.clock
     }
 
+    /// Whether the store commits.
+    ///
+    /// # Errors
+    /// Why it does not, for people.
+    pub fn store_health(&self) -> Result<(), String> {
+        self.store.health()
+    }
+
     /// Parses the request, reserves the handlers' places, and queues the event.
     ///
     /// All of that happens at once and without waiting, so that nothing lies

@@ -153,12 +153,15 @@ async fn livez() -> &'static str {
 }
 
 async fn readyz(State(state): State<Arc<AdminState>>) -> (StatusCode, String) {
-    let reasons = state.readiness.reasons();
-    if reasons.is_empty() {
-        return (StatusCode::OK, "ready\n".to_owned());
-    }
-    let lines = reasons.iter().map(|reason| format!("{reason}\n")).collect();
-    (StatusCode::SERVICE_UNAVAILABLE, lines)
+    let mut lines = state.readiness.reasons();
+    let status = if lines.is_empty() {
+        lines.push("ready".to_owned());
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    lines.extend(state.readiness.told_troubles());
+    (status, lines.join("\n") + "\n")
 }
 
 async fn metrics(State(state): State<Arc<AdminState>>) -> AxumResponse {

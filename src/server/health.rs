@@ -1,9 +1,9 @@
 //! Whether the service is ready, and why not.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::store::Store;
 
@@ -12,6 +12,8 @@ use crate::store::Store;
 pub struct Readiness {
     reasons: AtomicU8,
     store: OnceLock<Arc<dyn Store>>,
+    /// By source: what is wrong with one that others do not depend on.
+    troubles: Mutex<BTreeMap<String, String>>,
 }
 
 /// Why the service is not ready, apart from its store.
@@ -45,6 +47,7 @@ impl Readiness {
         Self {
             reasons: AtomicU8::new(Unready::Starting as u8),
             store: OnceLock::new(),
+            troubles: Mutex::default(),
         }
     }
 
@@ -68,6 +71,27 @@ impl Readiness {
     /// Takes a reason away.
     pub fn clear(&self, reason: Unready) {
         self.reasons.fetch_and(!(reason as u8), Relaxed);
+    }
+
+    /// Says what is wrong with a source, or that nothing is any more. The
+    /// service stays ready: its other sources work.
+    pub fn set_trouble(&self, source: &str, trouble: Option<String>) {
+        let mut troubles = self.troubles();
+        match trouble {
+            Some(trouble) => troubles.insert(source.to_owned(), trouble),
+            None => troubles.remove(source),
+        };
+    }
+
+    /// What is wrong with single sources, one line each.
+    pub fn told_troubles(&self) -> Vec<String> {
+        let line = |(source, trouble): (&String, &String)| format!("sources.{source}: {trouble}");
+        self.troubles().iter().map(line).collect()
+    }
+
+    fn troubles(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, String>> {
+        // A panic cannot leave the map half changed.
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the service takes callbacks and commits work.

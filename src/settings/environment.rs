@@ -10,6 +10,7 @@ use super::schema::Schema;
 
 const PREFIX: &str = "IMS_RECEIVER";
 const SEPARATOR: &str = "__";
+const CLOUD_PREFIX: &str = "ALIBABA_CLOUD_";
 
 /// The environment of this process, for [`load`](super::load()). Text that is
 /// not UTF-8 is taken with replacement characters, so that a stray variable
@@ -28,12 +29,18 @@ pub(super) struct Environment {
     variables: BTreeMap<String, (String, String)>,
     /// Variables that can mean no key.
     pub(super) problems: Vec<Problem>,
+    /// Variables of Alibaba Cloud's own tools, and where the home folder is.
+    pub(super) cloud: Vec<(String, String)>,
 }
 
 impl Environment {
     pub(super) fn new(all: impl IntoIterator<Item = (String, String)>) -> Self {
         let mut this = Self::default();
         for (name, value) in all {
+            if name.starts_with(CLOUD_PREFIX) || name == "HOME" {
+                this.cloud.push((name, value));
+                continue;
+            }
             let Some(rest) = key_part(&name) else {
                 continue;
             };

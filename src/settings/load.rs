@@ -126,7 +126,7 @@ fn understand(
     schema.fill_defaults(&mut tree);
     defaults::fill_dependent(&mut tree, &written);
 
-    let mut resolver = Resolver::new(&written);
+    let mut resolver = Resolver::new(&written, environment);
     let settings = match RawSettings::deserialize(&tree) {
         Ok(raw) => resolve::settings(&mut resolver, raw),
         // serde's own words may repeat a value, and values may be secret.

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use crate::dispatch::{DispatchConfig, LaneConfig};
 use crate::ingest::SourceConfig;
+use crate::mns::QueueConfig;
 use crate::server::{AdminConfig, ServerConfig};
 
 mod defaults;
@@ -52,8 +53,10 @@ pub struct Settings {
     pub store: StoreSettings,
     /// Hand-over, limits and the drain.
     pub dispatch: DispatchConfig,
-    /// The sources, by name.
+    /// The HTTP sources, by name.
     pub sources: Vec<SourceConfig>,
+    /// The queues, by name.
+    pub queues: Vec<QueueConfig>,
     /// The handlers, by name.
     pub handlers: Vec<LaneConfig>,
 }

@@ -62,12 +62,31 @@ pub(super) struct RawDispatch {
 
 #[derive(Deserialize)]
 pub(super) struct RawSource {
+    pub(super) kind: Option<String>,
     pub(super) path: Option<String>,
     #[serde(default)]
     pub(super) callback_urls: Vec<String>,
     pub(super) public_origin: Option<String>,
     pub(super) auth: Option<RawAuth>,
     pub(super) allow_from: Option<Vec<String>>,
+    pub(super) endpoint: Option<String>,
+    pub(super) queue: Option<String>,
+    pub(super) wait: Option<String>,
+    pub(super) batch: Option<usize>,
+    pub(super) pollers: Option<usize>,
+    pub(super) visibility_timeout: Option<String>,
+    pub(super) max_receives: Option<u32>,
+    pub(super) credentials: Option<RawCredentials>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct RawCredentials {
+    pub(super) access_key_id: Option<SecretString>,
+    pub(super) access_key_id_file: Option<PathBuf>,
+    pub(super) access_key_secret: Option<SecretString>,
+    pub(super) access_key_secret_file: Option<PathBuf>,
+    pub(super) security_token: Option<SecretString>,
+    pub(super) security_token_file: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]

@@ -18,6 +18,7 @@ use crate::request::{KeptHead, RequestHead, SourceName};
 pub mod hmac_sha256;
 pub mod ims;
 mod key_ring;
+pub mod mns;
 pub mod none;
 mod parts;
 
@@ -126,6 +127,8 @@ impl Verified {
 pub enum SchemeName {
     /// MD5 over URL, timestamp and key, in `X-ICE-*` headers.
     Ims,
+    /// It came out of a queue, which lets in nobody else.
+    Mns,
     /// HMAC-SHA256 over the body, in a header of the configuration's choice.
     HmacSha256,
     /// Everybody is let in.

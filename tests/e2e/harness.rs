@@ -75,6 +75,21 @@ auth = {{ scheme = "ims", keys = ["{KEY}"] }}
         self
     }
 
+    /// The same folder with a variable of the environment.
+    pub fn variable(mut self, name: &str, value: impl ToString) -> Self {
+        self.settings.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// The same folder with more of a configuration.
+    pub fn configured(self, more: &str) -> Self {
+        let config = self.path("receiver.toml");
+        let mut text = std::fs::read_to_string(&config).expect("the configuration");
+        text.push_str(more);
+        std::fs::write(config, text).expect("the configuration");
+        self
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

@@ -3,6 +3,8 @@
 
 mod destination;
 mod harness;
+/// The queue service that IMS writes into, played on loopback.
+mod mns_emulator;
 mod proxy;
 mod small_disk;
 
@@ -26,6 +28,12 @@ mod hang_up;
 mod keys;
 /// Acceptance and refusal, duplicates, and what the admin listener tells.
 mod line;
+/// Events from a queue: stored before they are deleted, whatever goes wrong.
+mod mns;
+/// Where the key of a queue comes from, and keys that expire.
+mod mns_credentials;
+/// The official SDKs against the same queue service, and our program after them.
+mod mns_sdks;
 /// nginx and HAProxy in front, as `config/` sets them up.
 mod proxies;
 /// Twenty restarts behind an inherited socket, by the sender's real rule.

@@ -3,12 +3,14 @@
 //! A function here answers `None` where it reported something, and goes on as
 //! far as it can before it does.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 
+use super::environment::Environment;
 use super::problems::{Problem, Warning};
 use super::raw::RawSettings;
 use super::secrets::{self, SecretFileError};
@@ -21,6 +23,7 @@ mod forward;
 mod handlers;
 mod net;
 mod quantity;
+mod queues;
 mod sections;
 mod shell;
 mod sources;
@@ -30,6 +33,7 @@ pub(super) use quantity::Range;
 /// The pen that everything in here writes with.
 pub(super) struct Resolver<'a> {
     written: &'a Value,
+    environment: &'a Environment,
     problems: Vec<Problem>,
     warnings: Vec<Warning>,
 }
@@ -58,7 +62,12 @@ pub(super) fn settings(r: &mut Resolver<'_>, raw: RawSettings) -> Option<Setting
         dispatch: dispatch.as_ref(),
         source_names: r.written_names("sources"),
     };
-    let sources = sources::sources(r, raw.sources, &around);
+    let (queues, http): (BTreeMap<_, _>, BTreeMap<_, _>) = raw
+        .sources
+        .into_iter()
+        .partition(|(_, source)| source.kind.as_deref() == Some("mns"));
+    let sources = sources::sources(r, http, &around);
+    let queues = queues::queues(r, queues);
     let handlers = handlers::handlers(r, raw.handlers, &around);
     Some(Settings {
         server: server?,
@@ -66,15 +75,17 @@ pub(super) fn settings(r: &mut Resolver<'_>, raw: RawSettings) -> Option<Setting
         store: store?,
         dispatch: dispatch?,
         sources: sources?,
+        queues: queues?,
         handlers: handlers?,
     })
 }
 
 impl<'a> Resolver<'a> {
     /// `written` is the merged tree without defaults.
-    pub(super) fn new(written: &'a Value) -> Self {
+    pub(super) fn new(written: &'a Value, environment: &'a Environment) -> Self {
         Self {
             written,
+            environment,
             problems: Vec::new(),
             warnings: Vec::new(),
         }
@@ -101,6 +112,11 @@ impl<'a> Resolver<'a> {
     ) {
         self.warnings
             .push(Warning(Problem::new(key, problem, hint)));
+    }
+
+    /// The variables of Alibaba Cloud's own tools.
+    fn cloud_variables(&self) -> Vec<(String, String)> {
+        self.environment.cloud.clone()
     }
 
     /// Whether somebody wrote `key`, right or wrong.

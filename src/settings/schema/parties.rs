@@ -41,6 +41,7 @@ fn parties(description: &str, def: &str) -> Value {
 pub(super) fn add_defs(defs: &mut Map<String, Value>) {
     defs.insert("source".into(), source());
     defs.insert("http_source".into(), http_source());
+    defs.insert("mns_source".into(), mns_source());
     defs.insert("auth".into(), auth());
     defs.insert("ims_auth".into(), ims_auth());
     defs.insert("hmac_sha256_auth".into(), hmac_sha256_auth());
@@ -92,10 +93,10 @@ fn own_keys(tag: &str, own: Value) -> Value {
 }
 
 fn source() -> Value {
-    let kinds = [("http", "http_source")];
+    let kinds = [("http", "http_source"), ("mns", "mns_source")];
     tagged(
         "kind",
-        "How its events arrive: `http`, as signed POSTs.",
+        "How its events arrive: `http`, as signed POSTs; `mns`, through a queue.",
         &kinds,
         json!({}),
     )
@@ -120,6 +121,49 @@ fn http_source() -> Value {
         }),
     );
     node["required"] = json!(["path", "auth"]);
+    node
+}
+
+fn mns_source() -> Value {
+    let credentials = json!({
+        "title": "a table",
+        "description": "The key that requests are signed with; where it is left out, the environment and then the other places of Alibaba Cloud's tools are looked at.",
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "access_key_id": secret("The id of the key.", "…"),
+            "access_key_id_file": file("A file with that id on one line.", "/run/secrets/access-key-id"),
+            "access_key_secret": secret("The secret of the key.", "…"),
+            "access_key_secret_file": file("A file with that secret on one line.", "/run/secrets/access-key-secret"),
+            "security_token": secret("The token of a temporary key.", "…"),
+            "security_token_file": file("A file with that token on one line.", "/run/secrets/security-token"),
+        },
+        "examples": [{ "access_key_secret_file": "/run/secrets/access-key-secret", "access_key_id_file": "/run/secrets/access-key-id" }],
+    });
+    let mut node = own_keys(
+        "kind",
+        json!({
+            "endpoint": text(
+                "The base URL of MNS for the account and region.",
+                "https://1234567890123456.mns.cn-shanghai.aliyuncs.com",
+            ),
+            "queue": text("The name of the queue.", "ice-callback-events"),
+            "wait": duration("30s", "How long a poll waits for a message, at most 30s."),
+            "batch": with_default(whole(1, 16, "The most messages of one poll."), 16),
+            "pollers": with_default(whole(1, 16, "How many polls there are at the same time."), 1),
+            "visibility_timeout": {
+                "$ref": "#/$defs/duration",
+                "description": "How long a received message stays invisible; read from the queue when left out.",
+                "examples": ["30s"],
+            },
+            "max_receives": with_default(
+                whole(1, 1_000_000, "A message received more often is warned about and counted."),
+                5,
+            ),
+            "credentials": credentials,
+        }),
+    );
+    node["required"] = json!(["endpoint", "queue"]);
     node
 }
 

@@ -28,6 +28,8 @@ fn examples(folder: &Path) -> BTreeMap<String, String> {
             "admin-token",
             "metrics-token",
             "cms-token",
+            "access-key-id",
+            "access-key-secret",
         ] {
             let file = folder.join(name);
             fs::write(&file, format!("{KEY}{name}")).unwrap();
@@ -72,6 +74,7 @@ fn every_example_loads() {
         "forward.toml",
         "shell.toml",
         "behind-proxy.toml",
+        "queue.toml",
         "container.toml",
     ] {
         assert!(examples.contains_key(name), "{name}");
@@ -111,6 +114,8 @@ fn the_reference_has_every_key_and_states_the_real_defaults() {
         "dispatch",
         "sources.default",
         "sources.default.auth",
+        "sources.queue",
+        "sources.queue.credentials",
         "sources.relay.auth",
         "handlers.audit",
         "handlers.cms",
@@ -142,7 +147,7 @@ fn the_reference_has_every_key_and_states_the_real_defaults() {
             }
         }
     }
-    assert!(defaults > 25, "{defaults}");
+    assert!(defaults > 29, "{defaults}");
 }
 
 #[test]

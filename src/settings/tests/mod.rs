@@ -12,6 +12,7 @@ use super::*;
 use crate::handler::HandlerConfig;
 use crate::handler::log::LogOutput;
 use crate::handler::shell::ShellConfig;
+use crate::mns::CredentialsConfig;
 use crate::signature::SchemeConfig;
 use crate::signature::hmac_sha256::Encoding;
 
@@ -28,6 +29,12 @@ kind = "http"
 path = "/ims/callback"
 callback_urls = ["https://callbacks.example.com/ims/callback"]
 auth = { scheme = "ims", keys = ["Abcdefghijklmnopqrstuvwx01234567"] }
+
+[sources.queue]
+kind = "mns"
+endpoint = "https://1234567890123456.mns.cn-shanghai.aliyuncs.com"
+queue = "ice-callback-events"
+credentials = { access_key_id = "id-of-key", access_key_secret = "secret-of-key" }
 
 [sources.relay]
 kind = "http"
@@ -152,6 +159,65 @@ fn a_signature_over_the_body_is_described_by_its_keys() {
     assert_eq!(hmac.encoding, Encoding::Base64);
     assert_eq!(hmac.timestamp_header.as_ref().unwrap(), "x-sent");
     assert_eq!(hmac.tolerance, Duration::from_secs(60));
+}
+
+#[test]
+fn a_queue_has_its_defaults_and_its_own_credentials() {
+    let s = loaded(BASE, &[]).settings;
+    let [queue] = s.queues.as_slice() else {
+        panic!("{:?}", s.queues)
+    };
+    assert_eq!(queue.name.as_str(), "queue");
+    assert_eq!(queue.queue, "ice-callback-events");
+    assert_eq!(queue.wait, Duration::from_secs(30));
+    assert_eq!((queue.batch, queue.pollers, queue.max_receives), (16, 1, 5));
+    assert_eq!(queue.visibility_timeout, None);
+    let CredentialsConfig::Fixed(read) = &queue.credentials else {
+        panic!("{queue:?}")
+    };
+    let credential = read().unwrap();
+    assert_eq!(credential.access_key_id, "id-of-key");
+    assert_eq!(
+        credential.access_key_secret.expose_secret(),
+        "secret-of-key"
+    );
+    assert!(credential.security_token.is_none());
+
+    let toml = with(
+        "sources.queue",
+        "endpoint = 'http://127.0.0.1:9324/'\nvisibility_timeout = '2m'\nwait = '5s'",
+    );
+    let loaded = loaded(&toml, &[("IMS_RECEIVER__SOURCES__QUEUE__BATCH", "4")]);
+    let queue = &loaded.settings.queues[0];
+    assert_eq!(queue.endpoint, "http://127.0.0.1:9324");
+    assert_eq!(queue.visibility_timeout, Some(Duration::from_secs(120)));
+    assert_eq!((queue.wait.as_secs(), queue.batch), (5, 4));
+    assert_eq!(loaded.warnings, []);
+}
+
+#[test]
+fn files_of_credentials_are_read_again() {
+    use std::io::{Seek as _, Write as _};
+
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().display().to_string();
+    file.write_all(b"first\n").unwrap();
+    let mut toml: toml::Table = toml::from_str(BASE).unwrap();
+    let credentials = format!("access_key_id = 'id'\naccess_key_secret_file = '{path}'");
+    toml["sources"]["queue"]["credentials"] =
+        toml::from_str::<toml::Table>(&credentials).unwrap().into();
+    let loaded = loaded(&toml::to_string(&toml).unwrap(), &[]);
+    let CredentialsConfig::Fixed(read) = &loaded.settings.queues[0].credentials else {
+        panic!()
+    };
+    let secret =
+        || read().map(|credential| credential.access_key_secret.expose_secret().to_owned());
+    assert_eq!(secret(), Ok("first".to_owned()));
+    file.as_file().set_len(0).unwrap();
+    file.rewind().unwrap();
+    assert!(secret().unwrap_err().contains(&path));
+    file.write_all(b"second\n").unwrap();
+    assert_eq!(secret(), Ok("second".to_owned()));
 }
 
 #[test]
@@ -404,6 +470,7 @@ fn the_schema_is_a_schema_and_its_defaults_fit_it() {
     let mut tree: Value = serde_json::json!({
         "sources": {
             "a": { "kind": "http", "path": "/a", "auth": { "scheme": "ims" } },
+            "q": { "kind": "mns", "endpoint": "https://mns.example", "queue": "q", "credentials": {} },
             "b": { "kind": "http", "path": "/b", "auth": { "scheme": "hmac_sha256", "header": "X-S" } },
         },
         "handlers": { "l": { "kind": "log" }, "f": { "kind": "forward" }, "s": { "kind": "shell", "command": ["x"] } },

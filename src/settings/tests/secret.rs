@@ -141,6 +141,13 @@ fn canaries() -> Vec<String> {
             all.push(with("admin", &format!("{key} = {value}")));
         }
         all.push(with("sources.default", &format!("auth = {value}")));
+        for key in ["endpoint", "credentials"] {
+            all.push(with("sources.queue", &format!("{key} = {value}")));
+        }
+        for key in ["access_key_id", "access_key_secret", "security_token"] {
+            let line = format!("{key} = {value}");
+            all.push(with("sources.queue.credentials", &line));
+        }
         all.push(with_auth(&format!("scheme = 'ims'\nkeys = {value}")));
         all.push(with_auth(&format!("scheme = 'ims'\nkeys = [{value}]")));
         all.push(with_auth(&format!(

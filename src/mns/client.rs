@@ -1,0 +1,463 @@
+//! The requests that a consumer of a queue makes.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::time::{Duration, UNIX_EPOCH};
+
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, USER_AGENT};
+use axum::http::{Method, StatusCode};
+use jiff::{SignedDuration, Timestamp};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::{Request, Url};
+use secrecy::ExposeSecret as _;
+
+use super::credentials::{Credential, Credentials};
+use super::error::{Code, MnsError, Refusal, printable};
+use super::message::{self, AnswerError, Attributes, Changed, Message, NotDeleted, Refused};
+use super::{sign, xml};
+use crate::clock::Clock;
+use crate::handler::forward::failure;
+use crate::handler::tls::{Trust, client_config};
+
+/// The version of the API, in every request.
+const VERSION: &str = "2015-06-06";
+
+/// The most messages that one request receives or deletes.
+pub const BATCH_MAX: usize = 16;
+
+/// An endpoint that does not take a connection within this is not there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a request may take beyond the time that it asks the queue to wait.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection may go without a sign of life.
+const LIVENESS_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// MNS closes idle connections; ours are given up earlier.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
+
+/// The largest answer that is read: a batch of the largest messages, each
+/// character of which is escaped.
+const ANSWER_BYTES_MAX: usize = 8 << 20;
+
+/// How much of an answer that is none is shown.
+const BEGINNING_BYTES: usize = 120;
+
+/// Everything but what RFC 3986 leaves as it is.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
+
+/// Talks to one queue.
+pub struct Client {
+    http: reqwest::Client,
+    endpoint: String,
+    /// Host and port, for reasons.
+    authority: String,
+    queue_path: String,
+    credentials: Arc<Credentials>,
+    clock: Arc<dyn Clock>,
+    /// The service's clock minus ours, in seconds, once it has corrected us.
+    skew: AtomicI64,
+}
+
+/// A client that cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The endpoint means nothing to an HTTP client.
+    #[error("the endpoint is no absolute http or https URL")]
+    Endpoint,
+    /// The HTTP client could not be made.
+    #[error("the HTTP client cannot be made")]
+    Http(#[source] reqwest::Error),
+}
+
+/// What a receive brought; nothing is not an error.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Received {
+    /// The messages, at most as many as were asked for.
+    pub messages: Vec<Message>,
+    /// The time of the service when it answered.
+    pub date: Option<Timestamp>,
+}
+
+/// One request, as it will be signed.
+struct Call<'a> {
+    method: Method,
+    /// Path and query, each part encoded.
+    target: String,
+    body: Option<String>,
+    /// How long the queue is asked to wait.
+    wait: Duration,
+    what: &'a str,
+}
+
+/// An answer with a status that means success.
+struct Answer {
+    date: Option<Timestamp>,
+    status: StatusCode,
+    body: Vec<u8>,
+}
+
+/// What became of one try.
+enum Tried {
+    Done(Answer),
+    /// Some messages of a batch were refused.
+    Partly(Vec<NotDeleted>),
+}
+
+impl Client {
+    /// A client for `queue` at `endpoint`, a base URL without a path. Connects
+    /// to nobody yet.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn new(
+        endpoint: &str,
+        queue: &str,
+        credentials: Arc<Credentials>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ClientError> {
+        let endpoint = endpoint.trim_end_matches('/');
+        let url = Url::parse(endpoint).map_err(|_| ClientError::Endpoint)?;
+        let host = url.host_str().ok_or(ClientError::Endpoint)?;
+        let port = url.port_or_known_default().ok_or(ClientError::Endpoint)?;
+        Ok(Self {
+            http: http(url.scheme() == "https", CONNECT_TIMEOUT).map_err(ClientError::Http)?,
+            endpoint: endpoint.to_owned(),
+            authority: format!("{host}:{port}"),
+            queue_path: format!("/queues/{}", encoded(queue)),
+            credentials,
+            clock,
+            skew: AtomicI64::new(0),
+        })
+    }
+
+    /// Receives up to `count` messages; waits up to `wait`, whole seconds, for
+    /// the first of them.
+    ///
+    /// # Errors
+    /// [`MnsError`]. What was received over a connection that broke stays
+    /// invisible for a while and comes again.
+    pub async fn receive(&self, count: usize, wait: Duration) -> Result<Received, MnsError> {
+        let seconds = wait.as_secs();
+        let call = Call {
+            method: Method::GET,
+            target: format!(
+                "{}/messages?numOfMessages={count}&waitseconds={seconds}",
+                self.queue_path
+            ),
+            body: None,
+            wait,
+            what: "receive",
+        };
+        let answer = match self.call(&call).await {
+            Err(MnsError::Refused(refusal)) if refusal.code == Code::MessageNotExist => {
+                return Ok(Received {
+                    messages: Vec::new(),
+                    date: refusal.date,
+                });
+            }
+            other => other?,
+        };
+        let answer = whole(answer)?;
+        Ok(Received {
+            messages: answer.read(message::messages)?,
+            date: answer.date,
+        })
+    }
+
+    /// Deletes up to [`BATCH_MAX`] messages by their handles; answers those
+    /// that were not deleted. One that is gone already is no failure of ours
+    /// and is among them with its code.
+    ///
+    /// # Errors
+    /// [`MnsError`]; some may have been deleted all the same.
+    pub async fn delete(&self, handles: &[&str]) -> Result<Vec<NotDeleted>, MnsError> {
+        let messages = format!("{}/messages", self.queue_path);
+        let call = match handles {
+            [] => return Ok(Vec::new()),
+            [handle] => Call {
+                method: Method::DELETE,
+                target: format!("{messages}?ReceiptHandle={}", encoded(handle)),
+                body: None,
+                wait: Duration::ZERO,
+                what: "delete",
+            },
+            several => Call {
+                method: Method::DELETE,
+                target: messages,
+                body: Some(handles_document(several)),
+                wait: Duration::ZERO,
+                what: "delete",
+            },
+        };
+        match (self.call(&call).await, handles) {
+            (Ok(Tried::Done(_)), _) => Ok(Vec::new()),
+            (Ok(Tried::Partly(failed)), _) => Ok(failed),
+            (Err(MnsError::Refused(refusal)), [handle]) if refusal.code.is_gone() => {
+                Ok(vec![NotDeleted {
+                    handle: (*handle).to_owned(),
+                    code: refusal.code,
+                }])
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    /// Makes a message visible again `visibility` from now, whole seconds from
+    /// 1 on. The old handle is dead after it.
+    ///
+    /// # Errors
+    /// [`MnsError`]; where its code [is gone](Code::is_gone) the message is no
+    /// longer ours.
+    pub async fn change_visibility(
+        &self,
+        handle: &str,
+        visibility: Duration,
+    ) -> Result<Changed, MnsError> {
+        let seconds = visibility.as_secs().max(1);
+        let call = Call {
+            method: Method::PUT,
+            target: format!(
+                "{}/messages?receiptHandle={}&visibilityTimeout={seconds}",
+                self.queue_path,
+                encoded(handle)
+            ),
+            body: None,
+            wait: Duration::ZERO,
+            what: "change of visibility",
+        };
+        whole(self.call(&call).await?)?.read(message::changed)
+    }
+
+    /// The attributes of the queue, which a policy may well forbid to read.
+    ///
+    /// # Errors
+    /// [`MnsError`].
+    pub async fn attributes(&self) -> Result<Attributes, MnsError> {
+        let call = Call {
+            method: Method::GET,
+            target: self.queue_path.clone(),
+            body: None,
+            wait: Duration::ZERO,
+            what: "attributes",
+        };
+        whole(self.call(&call).await?)?.read(message::attributes)
+    }
+
+    /// One request, repeated once with what may help: a corrected date, fresh
+    /// credentials, another connection.
+    async fn call(&self, call: &Call<'_>) -> Result<Tried, MnsError> {
+        let credential = self.credentials.current().await?;
+        let first = self.once(call, &credential).await;
+        match &first {
+            Err(MnsError::Refused(refusal)) if refusal.is_about_the_clock() => {
+                let Some(date) = refusal.date else {
+                    return first;
+                };
+                let skew = date.duration_since(self.clock.now()).as_secs();
+                self.skew.store(skew, Relaxed);
+                tracing::debug!(skew_seconds = skew, "signing by the clock of MNS");
+                self.once(call, &credential).await
+            }
+            Err(MnsError::Refused(refusal)) if refusal.is_about_credentials() => {
+                match self.credentials.other_than(&credential).await? {
+                    Some(fresh) => self.once(call, &fresh).await,
+                    None => first,
+                }
+            }
+            _ => first,
+        }
+    }
+
+    async fn once(&self, call: &Call<'_>, credential: &Credential) -> Result<Tried, MnsError> {
+        let request = self.request(call, credential);
+        let response = self.http.execute(request).await;
+        let mut response = response.map_err(|error| self.unreachable(&error, call))?;
+        let status = response.status();
+        let date = response.headers().get(DATE).and_then(parse_date);
+        let request_id = response.headers().get("x-mns-request-id").cloned();
+        let mut body = Vec::new();
+        loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) if body.len() + chunk.len() <= ANSWER_BYTES_MAX => {
+                    body.extend_from_slice(&chunk);
+                }
+                Ok(Some(_)) => {
+                    return Err(garbled(status, "it is larger than any answer", &body));
+                }
+                Ok(None) => break,
+                Err(error) => return Err(self.unreachable(&error, call)),
+            }
+        }
+        if status.is_success() {
+            return Ok(Tried::Done(Answer { date, status, body }));
+        }
+        match message::refused(&body) {
+            Ok(Refused::Parts(parts)) => Ok(Tried::Partly(parts)),
+            Ok(Refused::Whole {
+                code,
+                request_id: stated,
+            }) => {
+                let header = request_id.as_ref().and_then(|id| id.to_str().ok());
+                Err(MnsError::Refused(Refusal {
+                    status,
+                    code: Code::from_text(&code),
+                    request_id: printable(header.unwrap_or(&stated), 64),
+                    date,
+                }))
+            }
+            // Gateways refuse with statuses of their own and no XML.
+            Err(_) if status == StatusCode::TOO_MANY_REQUESTS => Err(MnsError::Refused(Refusal {
+                status,
+                code: Code::Throttled,
+                request_id: String::new(),
+                date,
+            })),
+            Err(error) => Err(garbled(status, &error.to_string(), &body)),
+        }
+    }
+
+    /// The target goes out as it was signed: all that a URL parser would
+    /// change was encoded before.
+    fn request(&self, call: &Call<'_>, credential: &Credential) -> Request {
+        let url = Url::parse(&format!("{}{}", self.endpoint, call.target))
+            .expect("the endpoint was parsed and the target is encoded");
+        let mut request = Request::new(call.method.clone(), url);
+        let headers = request.headers_mut();
+        let date = HeaderValue::try_from(self.date()).expect("a date is visible ASCII");
+        headers.insert(DATE, date);
+        headers.insert("x-mns-version", HeaderValue::from_static(VERSION));
+        headers.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_VALUE));
+        if call.body.is_some() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/xml"));
+        }
+        let authorization = sign::authorization(
+            &credential.access_key_id,
+            credential.access_key_secret.expose_secret(),
+            call.method.as_str(),
+            &call.target,
+            headers,
+        );
+        put_secret(headers, AUTHORIZATION.as_str(), &authorization);
+        if let Some(token) = &credential.security_token {
+            put_secret(headers, "security-token", token.expose_secret());
+        }
+        *request.timeout_mut() = Some(call.wait + ANSWER_TIMEOUT);
+        *request.body_mut() = call.body.clone().map(Into::into);
+        request
+    }
+
+    fn date(&self) -> String {
+        let skew = SignedDuration::from_secs(self.skew.load(Relaxed));
+        let now = self.clock.now().checked_add(skew);
+        let now = now.unwrap_or(Timestamp::UNIX_EPOCH).as_duration();
+        let since_epoch = Duration::try_from(now).unwrap_or_default();
+        httpdate::fmt_http_date(UNIX_EPOCH + since_epoch)
+    }
+
+    fn unreachable(&self, error: &reqwest::Error, call: &Call<'_>) -> MnsError {
+        if error.is_timeout() && !error.is_connect() {
+            let seconds = (call.wait + ANSWER_TIMEOUT).as_secs();
+            return MnsError::Unreachable(format!(
+                "no answer to a {} within {seconds} s ({})",
+                call.what, self.authority
+            ));
+        }
+        MnsError::Unreachable(failure::reason(error, &self.authority, CONNECT_TIMEOUT))
+    }
+}
+
+const USER_AGENT_VALUE: &str = concat!("ims-receiver/", env!("CARGO_PKG_VERSION"));
+
+/// A client that follows no redirect, asks no proxy and repeats nothing but
+/// what a closed connection never took.
+pub(super) fn http(
+    with_tls: bool,
+    connect_timeout: Duration,
+) -> Result<reqwest::Client, reqwest::Error> {
+    let trust = if with_tls {
+        Trust::System(None)
+    } else {
+        Trust::Nobody
+    };
+    let tls = client_config(trust, &[b"http/1.1"]).expect("no file is read that could be broken");
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .connect_timeout(connect_timeout)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .tcp_keepalive(LIVENESS_TIMEOUT)
+        .tcp_user_timeout(LIVENESS_TIMEOUT)
+        .build()
+}
+
+impl Answer {
+    fn read<T>(&self, read: fn(&[u8]) -> Result<T, AnswerError>) -> Result<T, MnsError> {
+        read(&self.body).map_err(|error| garbled(self.status, &error.to_string(), &self.body))
+    }
+}
+
+/// Only deletes of a batch can be done in part.
+fn whole(tried: Tried) -> Result<Answer, MnsError> {
+    match tried {
+        Tried::Done(answer) => Ok(answer),
+        Tried::Partly(_) => Err(garbled(
+            StatusCode::BAD_REQUEST,
+            "<Errors> was not expected",
+            b"",
+        )),
+    }
+}
+
+fn garbled(status: StatusCode, problem: &str, body: &[u8]) -> MnsError {
+    let beginning = &body[..body.len().min(4 * BEGINNING_BYTES)];
+    MnsError::Garbled {
+        status,
+        problem: problem.to_owned(),
+        beginning: printable(&String::from_utf8_lossy(beginning), BEGINNING_BYTES),
+    }
+}
+
+fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, ENCODED).to_string()
+}
+
+fn handles_document(handles: &[&str]) -> String {
+    let handles: String = handles
+        .iter()
+        .map(|handle| format!("<ReceiptHandle>{}</ReceiptHandle>", xml::escaped(handle)))
+        .collect();
+    format!(
+        "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<ReceiptHandles xmlns=\"http://mns.aliyuncs.com/doc/v1/\">{handles}</ReceiptHandles>"
+    )
+}
+
+/// A value that no log shows. One that no header can carry is left out, and
+/// MNS then says what is missing.
+fn put_secret(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    if let Ok(mut value) = HeaderValue::from_str(value) {
+        value.set_sensitive(true);
+        headers.insert(name, value);
+    }
+}
+
+fn parse_date(value: &HeaderValue) -> Option<Timestamp> {
+    let date = httpdate::parse_http_date(value.to_str().ok()?).ok()?;
+    Timestamp::try_from(date).ok()
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("endpoint", &self.endpoint)
+            .field("queue_path", &self.queue_path)
+            .finish_non_exhaustive()
+    }
+}
