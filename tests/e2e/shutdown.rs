@@ -168,7 +168,10 @@ fn a_second_signal_ends_at_once_and_loses_nothing() {
     service.signal("-INT");
     assert_eq!(service.wait(), Some(1));
     let service = folder.start();
-    assert_eq!(service.taken_over(), 8, "what was at work, and no more");
+    // The eight at work, and what was handed over but not begun where the second
+    // signal came before that was given back.
+    let taken_over = service.taken_over();
+    assert!((8..=20).contains(&taken_over), "{taken_over}");
     wait_for("all are delivered", || {
         (destination.answered() == ids).then_some(())
     });

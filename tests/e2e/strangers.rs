@@ -19,9 +19,10 @@ const FORGED: u32 = 16_000;
 const FORGED_RATE: u32 = 5000;
 const FORGERS: u32 = 8;
 
-/// How much later one ack in a hundred may come than without strangers, where
-/// the machine does nothing else. What it does else is measured before.
-const ACK_P99_MAX: Duration = Duration::from_millis(100);
+/// How much later one ack in a hundred may come than without strangers, with the
+/// other tests running beside on the same machine. What they cost is measured
+/// before; `cargo bench --bench line` has the figure of a quiet machine.
+const ACK_P99_MAX: Duration = Duration::from_millis(500);
 const BUSY_FACTOR: u32 = 4;
 /// After this a sender counts a try as failed.
 const SENDER_PATIENCE: Duration = Duration::from_secs(3);
