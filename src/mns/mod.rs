@@ -32,6 +32,7 @@ pub mod metrics;
 mod poller;
 pub mod sign;
 mod state;
+mod wire;
 pub mod xml;
 
 pub use client::{Client, ClientError};
