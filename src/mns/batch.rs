@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, interval_at, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::body;
@@ -70,14 +70,15 @@ pub(super) async fn handle(poller: &Poller, batch: Received, stop: &Cancellation
         commits.push(async move { (position, accepted.await) });
     }
     let mut late = None;
+    let third = visibility / 3;
+    let mut thirds = interval_at(Instant::now() + third, third);
     loop {
-        let third = sleep(visibility / 3);
         tokio::select! {
             answer = commits.next() => match answer {
                 Some((position, answer)) => held.note(position, answer),
                 None => break,
             },
-            () = third => {
+            _ = thirds.tick() => {
                 held.delete().await;
                 held.extend().await;
             }

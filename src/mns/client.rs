@@ -5,20 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, UNIX_EPOCH};
 
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, USER_AGENT};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderValue, USER_AGENT};
 use axum::http::{Method, StatusCode};
 use jiff::{SignedDuration, Timestamp};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Request, Url};
 use secrecy::ExposeSecret as _;
 
 use super::credentials::{Credential, Credentials};
 use super::error::{Code, MnsError, Refusal, printable};
 use super::message::{self, AnswerError, Attributes, Changed, Message, NotDeleted, Refused};
-use super::{sign, xml};
+use super::sign;
+use super::wire::{encoded, handles_document, http, parse_date, put_secret};
 use crate::clock::Clock;
 use crate::handler::forward::failure;
-use crate::handler::tls::{Trust, client_config};
 
 /// The version of the API, in every request.
 const VERSION: &str = "2015-06-06";
@@ -32,25 +31,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request may take beyond the time that it asks the queue to wait.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a connection may go without a sign of life.
-const LIVENESS_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// MNS closes idle connections; ours are given up earlier.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
-
 /// The largest answer that is read: a batch of the largest messages, each
 /// character of which is escaped.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
 
 /// How much of an answer that is none is shown.
 const BEGINNING_BYTES: usize = 120;
-
-/// Everything but what RFC 3986 leaves as it is.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'~');
 
 /// Talks to one queue.
 pub struct Client {
@@ -375,29 +361,6 @@ impl Client {
 
 const USER_AGENT_VALUE: &str = concat!("ims-receiver/", env!("CARGO_PKG_VERSION"));
 
-/// A client that follows no redirect, asks no proxy and repeats nothing but
-/// what a closed connection never took.
-pub(super) fn http(
-    with_tls: bool,
-    connect_timeout: Duration,
-) -> Result<reqwest::Client, reqwest::Error> {
-    let trust = if with_tls {
-        Trust::System(None)
-    } else {
-        Trust::Nobody
-    };
-    let tls = client_config(trust, &[b"http/1.1"]).expect("no file is read that could be broken");
-    reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .connect_timeout(connect_timeout)
-        .pool_idle_timeout(IDLE_TIMEOUT)
-        .tcp_keepalive(LIVENESS_TIMEOUT)
-        .tcp_user_timeout(LIVENESS_TIMEOUT)
-        .build()
-}
-
 impl Answer {
     fn read<T>(&self, read: fn(&[u8]) -> Result<T, AnswerError>) -> Result<T, MnsError> {
         read(&self.body).map_err(|error| garbled(self.status, &error.to_string(), &self.body))
@@ -423,34 +386,6 @@ fn garbled(status: StatusCode, problem: &str, body: &[u8]) -> MnsError {
         problem: problem.to_owned(),
         beginning: printable(&String::from_utf8_lossy(beginning), BEGINNING_BYTES),
     }
-}
-
-fn encoded(text: &str) -> String {
-    utf8_percent_encode(text, ENCODED).to_string()
-}
-
-fn handles_document(handles: &[&str]) -> String {
-    let handles: String = handles
-        .iter()
-        .map(|handle| format!("<ReceiptHandle>{}</ReceiptHandle>", xml::escaped(handle)))
-        .collect();
-    format!(
-        "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<ReceiptHandles xmlns=\"http://mns.aliyuncs.com/doc/v1/\">{handles}</ReceiptHandles>"
-    )
-}
-
-/// A value that no log shows. One that no header can carry is left out, and
-/// MNS then says what is missing.
-fn put_secret(headers: &mut HeaderMap, name: &'static str, value: &str) {
-    if let Ok(mut value) = HeaderValue::from_str(value) {
-        value.set_sensitive(true);
-        headers.insert(name, value);
-    }
-}
-
-fn parse_date(value: &HeaderValue) -> Option<Timestamp> {
-    let date = httpdate::parse_http_date(value.to_str().ok()?).ok()?;
-    Timestamp::try_from(date).ok()
 }
 
 impl fmt::Debug for Client {

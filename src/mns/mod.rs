@@ -32,6 +32,7 @@ pub mod metrics;
 mod poller;
 pub mod sign;
 mod state;
+mod wire;
 pub mod xml;
 
 pub use client::{Client, ClientError};
@@ -140,7 +141,7 @@ impl Queues {
             };
             let poller = Arc::new(Poller::new(config, parts));
             for _ in 0..config.pollers {
-                pollers.spawn(Arc::clone(&poller).run(stop.clone()));
+                pollers.spawn(keep_running(Arc::clone(&poller), stop.clone()));
             }
         }
         Ok(Self { pollers, stop })
@@ -150,5 +151,21 @@ impl Queues {
     pub async fn stop(&mut self) {
         self.stop.cancel();
         while self.pollers.join_next().await.is_some() {}
+    }
+}
+
+/// How long a poller that panicked is left alone.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
+
+/// A queue that nobody reads any more would fill up in silence; what a poller
+/// held when it panicked comes again.
+async fn keep_running(poller: Arc<Poller>, stop: CancellationToken) {
+    while tokio::spawn(Arc::clone(&poller).run(stop.clone()))
+        .await
+        .is_err()
+        && !stop.is_cancelled()
+    {
+        // The panic itself was logged by the panic hook.
+        tokio::time::sleep(AFTER_PANIC).await;
     }
 }

@@ -23,7 +23,7 @@ use reqsign_core::{Context, Env, Error, FileRead, HttpSend, ProvideCredentialDyn
 use tokio::sync::OnceCell;
 
 use super::{Credential, CredentialSource, CredentialsError};
-use crate::mns::client::http;
+use crate::mns::wire::http;
 
 /// The metadata service of an instance is next door, or not there at all.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
