@@ -15,7 +15,7 @@ COPY config config
 COPY tests/fixtures tests/fixtures
 COPY src src
 # Cargo goes by time, and the sources may be older than the empty program.
-# The symbols stay, for backtraces; line numbers are in the .dwp file beside it.
+# The names of functions stay, for backtraces; line numbers do not.
 RUN touch src/lib.rs src/main.rs \
     && cargo build --release --locked --bin ims-receiver \
     && strip --strip-debug target/release/ims-receiver
