@@ -63,6 +63,14 @@ fn report(change: Change, file: &Path, source: &Source) {
             added,
             removed,
         } => match source.replace_keys(&keys) {
+            // So it looks when two lines ran into one, too.
+            Ok(()) if removed > 0 && added == keys.len() => warn!(
+                source = name,
+                %file,
+                keys = keys.len(),
+                removed,
+                "the keys changed, and none of the former stayed: what is still signed with one is refused"
+            ),
             Ok(()) => info!(
                 source = name,
                 %file,

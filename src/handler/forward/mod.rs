@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::http::HeaderMap;
-use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Client, Method, Request, Url};
 use secrecy::SecretString;
 use tokio::time::Instant;
@@ -103,6 +103,10 @@ impl ForwardHandler {
         {
             // Without it the bytes of a compressed body mean nothing.
             headers.insert(CONTENT_ENCODING, encoding);
+        }
+        if event.content.body.is_empty() {
+            // The client leaves it out then, and many servers want one.
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         let mut set = |name: &'static str, value: &str| {
             let value = fields::value(name, value, notes);

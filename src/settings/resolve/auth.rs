@@ -18,6 +18,9 @@ use crate::signature::ims::ImsConfig;
 /// A shorter key can be found by trying, given one signature.
 const KEY_CHARS_WARNED: usize = 16;
 
+/// The longest key that the IMS console takes.
+const IMS_KEY_CHARS_MAX: usize = 32;
+
 /// Timestamps are whole seconds, so less than one would refuse everybody.
 const TOLERANCE: Range = Range::between(Duration::from_secs(1), DAY);
 
@@ -59,8 +62,20 @@ fn ims(
     }
     let key = format!("{source}.auth");
     let tolerance = tolerance(r, &key, raw.tolerance);
+    let keys = keys(r, &key, raw.keys, raw.keys_file)?;
+    for (position, long) in (1..).zip(&keys) {
+        if long.expose_secret().chars().count() > IMS_KEY_CHARS_MAX {
+            let file = format!("{key}.keys_file");
+            let inline = format!("{key}.keys");
+            r.warn(
+                if r.is_written(&file) { file } else { inline },
+                format!("key {position} has more than {IMS_KEY_CHARS_MAX} characters, the most that IMS takes"),
+                "write one key a line; do two stand on one line?",
+            );
+        }
+    }
     Some(ImsConfig {
-        keys: keys(r, &key, raw.keys, raw.keys_file)?,
+        keys,
         callback_urls,
         public_origin,
         tolerance: tolerance?,

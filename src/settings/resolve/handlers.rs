@@ -9,6 +9,7 @@ use super::quantity::{AGE, DAY, written};
 use super::{Range, Resolver, Surroundings, forward, shell};
 use crate::dispatch::LaneConfig;
 use crate::dispatch::retry::RetryPolicy;
+use crate::event::{MALFORMED, ims};
 use crate::filter::Filter;
 use crate::handler::HandlerConfig;
 use crate::handler::log::{LogConfig, LogOutput};
@@ -79,6 +80,12 @@ fn filter(
                 format!("\"{glob}\" is no pattern: {}", error.kind()),
                 r#"write "MediaConvert*", or a type by its name"#,
             );
+        } else if !fits_a_known_type(glob) {
+            r.warn(
+                format!("{key}.events[{position}]"),
+                format!("\"{glob}\" fits none of the types that are known"),
+                "the types are in docs/events.md; upper and lower case count, and `*` stands for any rest",
+            );
         }
     }
     let sources = match &raw.sources {
@@ -96,6 +103,18 @@ fn filter(
             r.problem(format!("{key}.events"), problem, "write fewer patterns");
         })
         .ok()
+}
+
+/// Whether `glob` lets any event through that IMS is known to send, or one that
+/// could not be read.
+fn fits_a_known_type(glob: &str) -> bool {
+    let pattern = GlobBuilder::new(glob).build();
+    pattern.is_ok_and(|pattern| {
+        let pattern = pattern.compile_matcher();
+        ims::all_types()
+            .chain([MALFORMED])
+            .any(|name| pattern.is_match(name))
+    })
 }
 
 fn source_names(

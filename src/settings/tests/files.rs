@@ -32,7 +32,8 @@ fn examples(folder: &Path) -> BTreeMap<String, String> {
             "access-key-secret",
         ] {
             let file = folder.join(name);
-            fs::write(&file, format!("{KEY}{name}")).unwrap();
+            let secret: String = format!("{name}{KEY}").chars().take(32).collect();
+            fs::write(&file, secret).unwrap();
             text = text.replace(&format!("/run/secrets/{name}"), file.to_str().unwrap());
         }
         let file = folder.join("alarm-url");

@@ -609,6 +609,27 @@ fn oddities_are_warned_about() {
     ));
     assert_eq!(short.len(), 1);
     assert!(short[0].contains("key 2 has fewer than 16"), "{short:?}");
+    let joined = warnings(&with_auth(
+        "scheme = 'ims'\nkeys = ['Abcdefghijklmnopqrst0123456789ABCDE']",
+    ));
+    assert_eq!(joined.len(), 1);
+    assert!(joined[0].contains("key 1 has more than 32"), "{joined:?}");
+    for (glob, known) in [
+        ("ProduceMediaComplet", false),
+        ("mediaconvert*", false),
+        ("MediaConvert*", true),
+        ("malformed", true),
+        ("*", true),
+    ] {
+        let text = with(
+            "handlers.cms",
+            &format!("url = 'https://a.b/'\nevents = ['{glob}']"),
+        );
+        let warned = warnings(&text)
+            .iter()
+            .any(|line| line.starts_with("warning: handlers.cms.events[0]: "));
+        assert_eq!(warned, !known, "{glob}");
+    }
     let mut toml: toml::Table = toml::from_str(BASE).unwrap();
     toml.remove("handlers");
     assert!(warnings(&toml::to_string(&toml).unwrap())[0].starts_with("warning: handlers: "));

@@ -151,6 +151,16 @@ async fn the_request_is_repeated_byte_for_byte_with_its_fields() {
 const USER_AGENT: &str = concat!("ims-receiver/", env!("CARGO_PKG_VERSION"));
 
 #[tokio::test]
+async fn an_empty_body_has_its_length_too() {
+    let (address, seen) = server(|| ().into_response()).await;
+    let config = config(format!("http://{address}/"));
+    forward_delivery(&config, &delivery(b"")).await.unwrap();
+    let seen = seen.lock().unwrap();
+    let lengths: Vec<_> = seen[0].0.headers.get_all("content-length").iter().collect();
+    assert_eq!(lengths, ["0"]);
+}
+
+#[tokio::test]
 async fn the_content_type_is_json_unless_something_else_was_sent_or_configured() {
     let (address, seen) = server(|| ().into_response()).await;
     let mut config = config(format!("http://{address}/"));
