@@ -172,6 +172,7 @@ fn sources() -> [SourceConfig; 2] {
         tolerance: Duration::from_secs(300),
     });
     let source = |name: &str, path: &str, auth| SourceConfig {
+        keys_file: None,
         name: SourceName::new(name).expect("it follows the rule"),
         path: path.to_owned(),
         auth,

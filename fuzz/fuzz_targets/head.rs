@@ -10,7 +10,8 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use ims_receiver::request::{KeptHead, RequestHead};
 use ims_receiver::server::TrustedProxies;
-use ims_receiver::signature::ims::{ImsConfig, SIGNATURE_HEADER, TIMESTAMP_HEADER, sent_at, sign};
+use ims_receiver::signature::hmac_sha256::{Encoding, HmacConfig, HmacScheme};
+use ims_receiver::signature::ims::{ImsConfig, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign};
 use ims_receiver::signature::{HeadVerdict, Scheme, SchemeConfig, SignatureError};
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -26,8 +27,8 @@ fuzz_target!(|bytes: &[u8]| {
         uri: &uri,
         headers: &headers,
     };
-    let _ = sent_at(&headers);
     check_schemes(&head);
+    check_hmac(&head, bytes);
     for connection in CONNECTIONS {
         check_peer(connection, &headers);
     }
@@ -40,6 +41,19 @@ const TOLERANCE: i64 = 300;
 const URLS: [&str; 2] = ["https://www.example.com/your/callback", "http://b/x?y=z"];
 const ORIGIN: &str = "https://cb.example.com";
 const KEYS: [&str; 2] = ["test123", "0123456789abcdef"];
+
+/// Signs the body, by the headers that the dictionary and the seeds know.
+static HMAC: LazyLock<HmacScheme> = LazyLock::new(|| {
+    let scheme = HmacScheme::new(&HmacConfig {
+        keys: KEYS.map(SecretString::from).to_vec(),
+        header: SIGNATURE_HEADER,
+        prefix: String::new(),
+        encoding: Encoding::Hex,
+        timestamp_header: Some(TIMESTAMP_HEADER),
+        tolerance: Duration::from_secs(TOLERANCE.unsigned_abs()),
+    });
+    scheme.expect("it has keys")
+});
 
 fn ims(urls: &[&str], origin: Option<&str>) -> Box<dyn Scheme> {
     let scheme = ims_receiver::signature::ims::ImsScheme::new(&ImsConfig {
@@ -95,6 +109,17 @@ fn own_url(uri: &Uri) -> String {
 }
 
 /// Every scheme that there is; what it says is what the contract says.
+/// A body that nobody signed is never let in, whatever the head says.
+fn check_hmac(head: &RequestHead<'_>, body: &[u8]) {
+    let now = Timestamp::from_second(NOW).expect("it is a time");
+    let _ = HMAC.sent_at(head.headers);
+    match HMAC.check_head(head, now) {
+        Ok(HeadVerdict::Authentic(_)) => panic!("a head alone proves nothing here"),
+        Ok(HeadVerdict::NeedsBody(check)) => assert!(check.check(body).is_err()),
+        Err(_) => {}
+    }
+}
+
 fn check_schemes(head: &RequestHead<'_>) {
     let now = Timestamp::from_second(NOW).expect("it is a time");
     let none = SchemeConfig::None.build().expect("it needs nothing");
