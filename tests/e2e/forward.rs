@@ -244,7 +244,8 @@ fn an_own_authority_is_trusted_by_who_names_its_file() {
 #[test]
 fn fields_that_are_no_visible_ascii_arrive_encoded_and_are_noted() {
     let destination = Destination::start(|_| Answer::status(200));
-    let service = to(&destination, "").start();
+    let folder = to(&destination, "");
+    let service = folder.start();
     let body = r#"{"EventType":"Done\r\nX-Evil: 1\u0000\u007f 100% für","UserId":1,"EventTime":"t","MessageBody":{}}"#;
     let post = Post {
         content_type: "text/plain; name=\"für\"",

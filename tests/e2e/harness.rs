@@ -302,7 +302,7 @@ impl Service {
     /// The event as the admin listener shows it.
     pub fn event(&self, id: &str) -> Value {
         let (status, body) = self.get(&format!("/api/events/{id}"));
-        assert_eq!(status, 200, "{body}");
+        assert_eq!(status, 200, "{body} {:#?}", self.log());
         serde_json::from_str(&body).expect("it is JSON")
     }
 

@@ -79,6 +79,7 @@ impl Readers {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
                 let error: rusqlite::Error = error;
+                tracing::warn!(error = readable(&error), "the store could not be read");
                 Err(StoreError::Unavailable(readable(&error)))
             }
             Err(error) => Err(StoreError::Unavailable(format!("a read ended: {error}"))),
