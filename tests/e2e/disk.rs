@@ -87,8 +87,16 @@ fn a_full_disk_is_503_and_heals_by_itself() {
     is_whole(&store);
 }
 
-#[test]
-fn a_kill_and_a_start_on_a_full_disk_lose_nothing() {
+/// A running service whose disk its own events have filled.
+struct Filled {
+    disk: SmallDisk,
+    store: PathBuf,
+    folder: Folder,
+    service: Service,
+    sent: Sent,
+}
+
+fn filled() -> Filled {
     let disk = SmallDisk::mount(12 * 1024);
     disk.take(4 * 1024);
     let store = disk.path("events.db");
@@ -97,6 +105,24 @@ fn a_kill_and_a_start_on_a_full_disk_lose_nothing() {
     let mut sent = Sent::default();
     sent.until_full(service.ingest, 0);
     disk.fill();
+    Filled {
+        disk,
+        store,
+        folder,
+        service,
+        sent,
+    }
+}
+
+#[test]
+fn a_kill_and_a_start_on_a_full_disk_lose_nothing() {
+    let Filled {
+        disk,
+        store,
+        folder,
+        service,
+        sent,
+    } = filled();
     service.kill();
 
     // Whether the log still has room for a start is chance here.
@@ -144,14 +170,13 @@ fn says_that_it_is_full(refused: &Refused, store: &Path) {
 
 #[test]
 fn a_stop_on_a_full_disk_ends_and_loses_nothing() {
-    let disk = SmallDisk::mount(12 * 1024);
-    disk.take(4 * 1024);
-    let store = disk.path("events.db");
-    let folder = Folder::with_log().set("store.path", store.display());
-    let service = folder.start();
-    let mut sent = Sent::default();
-    sent.until_full(service.ingest, 0);
-    disk.fill();
+    let Filled {
+        disk,
+        store,
+        folder,
+        service,
+        sent,
+    } = filled();
     service.signal("-TERM");
     assert_eq!(service.wait(), Some(0));
     disk.make_room();
