@@ -220,13 +220,14 @@ fn check_peer(connection: &str, headers: &HeaderMap) {
         let bare = element.trim_start_matches('[');
         let read: IpAddr = bare
             .parse()
+            // Within brackets the last colon is the address's own.
+            .or_else(|_| bare.trim_end_matches(']').parse())
             .or_else(|_| {
                 bare.rsplit_once(':')
                     .map_or(bare, |(ip, _)| ip)
                     .trim_end_matches(']')
                     .parse()
             })
-            .or_else(|_| bare.trim_end_matches(']').parse())
             .expect("what was passed could be read");
         passed = read.to_canonical();
         if !is_trusted(passed) {
