@@ -31,7 +31,7 @@ use crate::request::SourceName;
 use crate::server::{self, Admin, Callback, ConnectionLimits, Readiness, ServerMetrics, Unready};
 use crate::settings::{self, Settings};
 use crate::signature::SchemeError;
-use crate::store::{self, OpenError, Store, StoreConfig, StoreError, StoreMetrics};
+use crate::store::{self, OpenError, Opened, Store, StoreConfig, StoreError, StoreMetrics};
 use crate::telemetry::{self, DroppedLines};
 
 /// Connections that may wait in the kernel's queue while nobody accepts.
@@ -178,7 +178,7 @@ impl App {
         ));
 
         let handlers = handlers(settings, &environment)?;
-        let store = store::open(
+        let Opened { store, archive } = store::open(
             StoreConfig {
                 path: settings.store.path.clone(),
                 dedup_window: settings.store.dedup_window,
@@ -217,6 +217,7 @@ impl App {
             close_public.clone(),
         );
         readiness.store_opened(Arc::clone(&store));
+        readiness.archive_opened(archive);
         let queues = Queues::start(&settings.queues, &ingest, &readiness, &metrics.queues)
             .map_err(|(source_name, problem)| StartError::Queue {
                 source_name,

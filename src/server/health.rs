@@ -5,13 +5,14 @@ use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crate::store::Store;
+use crate::store::{Archive, Store};
 
 /// Shared by `/readyz`, the public `health_path`, and the lifecycle that sets
 /// it. New ones are [`Unready::Starting`] and have no store.
 pub struct Readiness {
     reasons: AtomicU8,
     store: OnceLock<Arc<dyn Store>>,
+    archive: OnceLock<Arc<dyn Archive>>,
     /// By source: what is wrong with one that others do not depend on.
     troubles: Mutex<BTreeMap<String, String>>,
 }
@@ -47,6 +48,7 @@ impl Readiness {
         Self {
             reasons: AtomicU8::new(Unready::Starting as u8),
             store: OnceLock::new(),
+            archive: OnceLock::new(),
             troubles: Mutex::default(),
         }
     }
@@ -56,6 +58,16 @@ impl Readiness {
     pub fn store_opened(&self, store: Arc<dyn Store>) {
         // A second one would be a mistake of ours that changes nothing.
         self.store.set(store).ok();
+    }
+
+    /// Says that the operator's side of the store is open too.
+    pub fn archive_opened(&self, archive: Arc<dyn Archive>) {
+        self.archive.set(archive).ok();
+    }
+
+    /// The operator's side of the store, once it is open.
+    pub fn archive(&self) -> Option<&Arc<dyn Archive>> {
+        self.archive.get()
     }
 
     /// The store, once it is open.

@@ -19,11 +19,13 @@ use crate::delivery::{Attempt, Delivery, DeliveryKey, Reason, Settlement, Status
 use crate::event::{Event, EventId, NewEvent};
 use crate::request::HandlerName;
 
+pub mod archive;
 #[cfg(test)]
 mod conformance;
 pub mod metrics;
 pub mod sqlite;
 
+pub use archive::Archive;
 pub use metrics::StoreMetrics;
 pub use sqlite::StoreLock;
 
@@ -343,6 +345,19 @@ pub fn doubt(path: &Path) -> Option<String> {
 ///
 /// # Errors
 /// [`OpenError`] where it cannot be used as it is; the file is untouched then.
-pub fn open(config: StoreConfig, lock: StoreLock) -> Result<Arc<dyn Store>, OpenError> {
-    Ok(Arc::new(sqlite::SqliteStore::open(config, lock)?))
+pub fn open(config: StoreConfig, lock: StoreLock) -> Result<Opened, OpenError> {
+    let store = Arc::new(sqlite::SqliteStore::open(config, lock)?);
+    Ok(Opened {
+        archive: Arc::clone(&store) as Arc<dyn Archive>,
+        store,
+    })
+}
+
+/// One open store from both its sides.
+#[derive(Clone)]
+pub struct Opened {
+    /// The line's side.
+    pub store: Arc<dyn Store>,
+    /// The operator's side.
+    pub archive: Arc<dyn Archive>,
 }

@@ -25,6 +25,7 @@ use crate::event::{EventId, NewEvent};
 use crate::request::HandlerName;
 
 mod answer;
+mod archive;
 mod checkpoint;
 mod connection;
 mod events;
