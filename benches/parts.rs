@@ -17,7 +17,7 @@ use ims_receiver::clock::{Clock as _, SystemClock};
 use ims_receiver::delivery::{Delivery, Report, Settlement, Verdict};
 use ims_receiver::event::{self, NewEvent};
 use ims_receiver::request::{HandlerName, KeptHead, RequestHead, SourceName};
-use ims_receiver::signature::ims::{ImsConfig, sign};
+use ims_receiver::signature::ims::{ImsConfig, ReusePolicy, sign};
 use ims_receiver::signature::{HeadVerdict, Scheme, SchemeConfig, Verified, VerifiedRequest};
 use ims_receiver::store::{self, Store, StoreConfig, StoreMetrics, Wanted};
 use jiff::Timestamp;
@@ -36,6 +36,7 @@ fn scheme(keys: usize) -> Arc<dyn Scheme> {
         callback_urls: vec![URL.into()],
         public_origin: None,
         tolerance: Duration::from_secs(300),
+        reuse: ReusePolicy::Note,
     };
     SchemeConfig::Ims(config)
         .build()

@@ -28,7 +28,9 @@ use crate::key_files;
 use crate::lifecycle;
 use crate::mns::{ClientError, QueueMetrics, Queues};
 use crate::request::SourceName;
-use crate::server::{self, Admin, Callback, ConnectionLimits, Readiness, ServerMetrics, Unready};
+use crate::server::{
+    self, Admin, Callback, ConnectionLimits, Readiness, Refusals, ServerMetrics, Unready,
+};
 use crate::settings::{self, Settings};
 use crate::signature::SchemeError;
 use crate::store::{self, OpenError, Opened, Store, StoreConfig, StoreError, StoreMetrics};
@@ -164,11 +166,13 @@ impl App {
             dropped: DroppedLines::default(),
         };
         let readiness = Arc::new(Readiness::new());
+        let refusals = Arc::new(Refusals::new());
         let close_admin = CancellationToken::new();
         let endpoint = Admin::new(
             &settings.admin,
             Arc::clone(&readiness),
             Arc::new(metrics.registry()),
+            Arc::clone(&refusals),
         );
         let admin = tokio::spawn(server::run(
             admin,
@@ -214,6 +218,7 @@ impl App {
             Arc::clone(&ingest),
             Arc::clone(&readiness),
             &metrics.server,
+            refusals,
             close_public.clone(),
         );
         readiness.store_opened(Arc::clone(&store));
@@ -375,7 +380,7 @@ fn follow_keys(settings: &Settings, ingest: &Ingest, stop: &CancellationToken) {
     for (path, source) in ingest.sources() {
         let mut configs = settings.sources.iter();
         if let Some(config) = configs.find(|config| config.path == path) {
-            key_files::follow(config, source, stop);
+            key_files::follow(config, source, ingest.clock(), stop);
         }
     }
 }

@@ -28,7 +28,7 @@ use super::auth::Access;
 use super::connection::Connection;
 use super::error::Rejection;
 use super::history::HistoryView;
-use super::{AdminConfig, Readiness};
+use super::{AdminConfig, Readiness, Refusals, refusal};
 use crate::event::EventId;
 use crate::store::{History, Store, StoreError};
 
@@ -66,7 +66,12 @@ impl Admin {
 
     /// The endpoints of the admin listener. The caller sees to it that a
     /// listener that is not on loopback has a token.
-    pub fn new(config: &AdminConfig, readiness: Arc<Readiness>, registry: Arc<Registry>) -> Self {
+    pub fn new(
+        config: &AdminConfig,
+        readiness: Arc<Readiness>,
+        registry: Arc<Registry>,
+        refusals: Arc<Refusals>,
+    ) -> Self {
         let state = Arc::new(AdminState {
             access: Access::new(config),
             readiness,
@@ -75,6 +80,7 @@ impl Admin {
         let guarded = Router::new()
             .route("/metrics", get(metrics))
             .route("/api/events/{id}", get(event))
+            .route("/api/refusals", get(refusal::api::refusals).with_state(refusals))
             .fallback(no_such_path)
             .method_not_allowed_fallback(only_get)
             .layer(middleware::from_fn_with_state(Arc::clone(&state), guard));

@@ -11,6 +11,7 @@ use hyper::Response;
 
 use super::auth::Denied;
 use super::body::BodyError;
+use crate::ingest::{AcceptError, Reused};
 use crate::signature::SignatureError;
 use crate::store::{Full as StoreFull, StoreError};
 
@@ -35,6 +36,9 @@ pub(super) enum Rejection {
     /// The sender could not be proved.
     #[error(transparent)]
     Signature(#[from] SignatureError),
+    /// The signature was used before, for another body.
+    #[error("{0}")]
+    Reused(Reused),
     /// The body could not be read.
     #[error(transparent)]
     Body(#[from] BodyError),
@@ -62,7 +66,9 @@ impl Rejection {
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Peer | Self::Denied(Denied::ForeignHost) => StatusCode::FORBIDDEN,
-            Self::Signature(_) | Self::Denied(Denied::Token) => StatusCode::UNAUTHORIZED,
+            Self::Signature(_) | Self::Reused(_) | Self::Denied(Denied::Token) => {
+                StatusCode::UNAUTHORIZED
+            }
             Self::Body(BodyError::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Body(BodyError::Late) => StatusCode::REQUEST_TIMEOUT,
             Self::Body(BodyError::Broken) => StatusCode::BAD_REQUEST,
@@ -101,5 +107,14 @@ impl Rejection {
             _ => {}
         }
         response
+    }
+}
+
+impl From<AcceptError> for Rejection {
+    fn from(error: AcceptError) -> Self {
+        match error {
+            AcceptError::Full(full) => Self::StoreFull(full),
+            AcceptError::Reused(reused) => Self::Reused(reused),
+        }
     }
 }

@@ -116,8 +116,8 @@ impl<'h> AttemptView<'h> {
 }
 
 /// RFC 3339, UTC, with milliseconds and no more.
-#[derive(Debug, Clone, Copy)]
-struct Time(Timestamp);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Time(pub(super) Timestamp);
 
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use hyper::body::{Body, Incoming};
 use hyper::{Method, Request};
+use jiff::Timestamp;
 
 use super::ServerConfig;
 use super::body::BodyError;
@@ -46,6 +47,16 @@ impl Judge {
     /// The largest body, in bytes.
     pub(super) fn body_bytes_max(&self) -> usize {
         self.body_bytes_max
+    }
+
+    /// The proxies whose word about the peer counts.
+    pub(super) fn trusted_proxies(&self) -> &TrustedProxies {
+        &self.trusted_proxies
+    }
+
+    /// The time to judge by.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// Who sent a request that came over a connection from `from`; `None`

@@ -33,7 +33,12 @@ impl Listener {
         let mut registry = Registry::with_prefix("ims_receiver");
         registry.register("things", "Things", Counter::<u64>::default());
         let readiness = Arc::new(Readiness::new());
-        let admin = Admin::new(&config, Arc::clone(&readiness), Arc::new(registry));
+        let admin = Admin::new(
+            &config,
+            Arc::clone(&readiness),
+            Arc::new(registry),
+            Arc::default(),
+        );
         let listener = TcpListener::bind(config.listen).await.unwrap();
         let address = listener.local_addr().unwrap();
         let close = CancellationToken::new();

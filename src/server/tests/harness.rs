@@ -28,7 +28,7 @@ use crate::server::{
     Callback, ConnectionLimits, Readiness, ServerConfig, ServerMetrics, Unready, run,
 };
 use crate::signature::SchemeConfig;
-use crate::signature::ims::ImsConfig;
+use crate::signature::ims::{ImsConfig, ReusePolicy};
 use crate::store::{
     Backlog, Claimed, Full, History, Inserted, Purge, Purged, Receipt, Roster, Store, StoreError,
     Wanted,
@@ -210,6 +210,7 @@ impl Setup {
             callback_urls: vec!["https://www.example.com/your/callback".to_owned()],
             public_origin: None,
             tolerance: Duration::from_secs(300),
+            reuse: ReusePolicy::Note,
         };
         let source = |name: &str, path: &str, auth| SourceConfig {
             name: SourceName::new(name).unwrap(),
@@ -281,6 +282,7 @@ impl Server {
             Arc::new(ingest.unwrap()),
             Arc::clone(&readiness),
             &metrics,
+            Arc::default(),
             close.clone(),
         );
         let listener = TcpListener::bind(setup.server.listen).await.unwrap();
