@@ -41,12 +41,7 @@ pub fn follow(
     });
 }
 
-async fn run(
-    file: PathBuf,
-    mut followed: Followed,
-    source: Arc<Source>,
-    clock: Arc<dyn Clock>,
-) {
+async fn run(file: PathBuf, mut followed: Followed, source: Arc<Source>, clock: Arc<dyn Clock>) {
     loop {
         tokio::time::sleep(INTERVAL).await;
         source.forget_retired_keys(clock.now());

@@ -65,7 +65,9 @@ impl IngestMetrics {
     /// Counts a body that was refused because of its signature's earlier use.
     pub(super) fn count_reuse(&self, source: &SourceName) {
         let source = Label(source.clone());
-        self.reuses.get_or_create_owned(&SourceLabels { source }).inc();
+        self.reuses
+            .get_or_create_owned(&SourceLabels { source })
+            .inc();
     }
 
     /// Prepares what will be counted when `event` is on disk.

@@ -31,9 +31,9 @@ mod metrics;
 mod reuse;
 
 pub use metrics::IngestMetrics;
+use metrics::{EventCount, SourceMetrics};
 pub use reuse::Reused;
 use reuse::SignatureMemory;
-use metrics::{EventCount, SourceMetrics};
 
 /// Takes verified requests down the line: parse, reserve, store.
 pub struct Ingest {

@@ -236,7 +236,12 @@ mod tests {
     fn what_can_not_be_used_any_more_is_forgotten() {
         let memory = SignatureMemory::new(TOLERANCE);
         for second in 0..10_000_u32 {
-            memory.note(second.into(), &body(second.into()), at(second.into()), false);
+            memory.note(
+                second.into(),
+                &body(second.into()),
+                at(second.into()),
+                false,
+            );
         }
         assert_eq!(memory.remembered(), (601, 601));
     }
@@ -258,6 +263,9 @@ mod tests {
         assert!(bodies <= BODIES_MAX, "{bodies}");
         let reused = memory.note(0, &body(1), at(60), true).unwrap();
         assert!(!reused.is_other_body, "it may be one of the forgotten");
-        assert_eq!(reused.to_string(), "the signature was used before, 60 s ago");
+        assert_eq!(
+            reused.to_string(),
+            "the signature was used before, 60 s ago"
+        );
     }
 }

@@ -80,7 +80,10 @@ impl Admin {
         let guarded = Router::new()
             .route("/metrics", get(metrics))
             .route("/api/events/{id}", get(event))
-            .route("/api/refusals", get(refusal::api::refusals).with_state(refusals))
+            .route(
+                "/api/refusals",
+                get(refusal::api::refusals).with_state(refusals),
+            )
             .fallback(no_such_path)
             .method_not_allowed_fallback(only_get)
             .layer(middleware::from_fn_with_state(Arc::clone(&state), guard));

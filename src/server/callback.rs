@@ -228,14 +228,14 @@ impl Inner {
         connection: &Arc<Connection>,
     ) -> Result<Genuine, Rejection> {
         let peer = self.judge.peer(connection.peer().ip(), request);
-        let (proof, head) = self
-            .judge
-            .head(&route.source, request, peer)
-            .inspect_err(|rejection| {
-                let from = connection.peer().ip();
-                let head = || (request.uri().clone(), request.headers().clone());
-                self.note_refusal(route, rejection, (from, peer), head, None);
-            })?;
+        let (proof, head) =
+            self.judge
+                .head(&route.source, request, peer)
+                .inspect_err(|rejection| {
+                    let from = connection.peer().ip();
+                    let head = || (request.uri().clone(), request.headers().clone());
+                    self.note_refusal(route, rejection, (from, peer), head, None);
+                })?;
         let working = proof.verified().map(|_| connection.working());
         self.judge.announced(request.body())?;
         Ok(Genuine {

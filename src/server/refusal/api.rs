@@ -83,7 +83,8 @@ impl Asked {
                 }
                 _ => {
                     return Err(
-                        "the parameters are `limit`, `source` and `reason`, and no other".to_owned(),
+                        "the parameters are `limit`, `source` and `reason`, and no other"
+                            .to_owned(),
                     );
                 }
             }

@@ -88,7 +88,8 @@ impl Refusals {
     /// The last refusals, the newest first, at most `limit`: of these sources
     /// and for these reasons, where any are named.
     pub fn list(&self, limit: usize, sources: &[String], reasons: &[String]) -> Vec<RefusalView> {
-        let wanted = |names: &[String], name: &str| names.is_empty() || names.iter().any(|n| n == name);
+        let wanted =
+            |names: &[String], name: &str| names.is_empty() || names.iter().any(|n| n == name);
         let entries = self.entries();
         let list = entries.list.iter();
         list.filter(|one| wanted(sources, one.source.as_str()) && wanted(reasons, one.reason))

@@ -25,7 +25,7 @@ mod diagnostician;
 mod list;
 mod sighting;
 
-pub use list::{Refusals, RefusalView};
+pub use list::{RefusalView, Refusals};
 
 /// Lines per reason in each [`SPAN`].
 const LINES_MAX: u32 = 10;

@@ -87,7 +87,11 @@ impl Sighting {
     }
 
     /// Looks at it, which takes a millisecond or many.
-    pub(super) fn diagnose(&self, sources: &[Arc<Source>], proxies: &TrustedProxies) -> RefusalView {
+    pub(super) fn diagnose(
+        &self,
+        sources: &[Arc<Source>],
+        proxies: &TrustedProxies,
+    ) -> RefusalView {
         let head = RequestHead {
             uri: &self.uri,
             headers: &self.headers,
@@ -172,9 +176,7 @@ pub(in crate::server) fn peer_findings(
     headers: &HeaderMap,
 ) -> Vec<String> {
     let Some(peer) = peer else {
-        return vec![
-            "X-Forwarded-For cannot be read, so that nobody knows who sent it".to_owned(),
-        ];
+        return vec!["X-Forwarded-For cannot be read, so that nobody knows who sent it".to_owned()];
     };
     let mut found = vec![format!("allow_from does not contain {peer}")];
     let Some(connection) = connection else {

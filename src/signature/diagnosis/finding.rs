@@ -172,14 +172,16 @@ impl fmt::Display for Finding {
                 "the signature is not {expected}: it has {length} characters"
             ),
             Self::NoTimestamp => f.write_str("the timestamp is no number of UNIX seconds"),
-            Self::Milliseconds => {
-                f.write_str("the timestamp is in milliseconds, not in seconds")
-            }
+            Self::Milliseconds => f.write_str("the timestamp is in milliseconds, not in seconds"),
             Self::Clock { skew_seconds } => write!(
                 f,
                 "the sender's clock is {} {} ours, or the request was held up on its way or sent again",
                 Span(*skew_seconds),
-                if *skew_seconds < 0 { "ahead of" } else { "behind" },
+                if *skew_seconds < 0 {
+                    "ahead of"
+                } else {
+                    "behind"
+                },
             ),
             Self::TimeZone { hours } => write!(
                 f,

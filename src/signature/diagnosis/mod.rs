@@ -16,7 +16,7 @@ pub(super) mod keys;
 pub(super) mod urls;
 
 pub use finding::Finding;
-pub(super) use finding::{KeyUsed, Signed, Spelling, UrlUsed};
+pub(super) use finding::{KeyUsed, Signed, Spelling};
 
 /// Combinations of key, URL and timestamp that are tried for one request. They
 /// take about a millisecond in ten thousand.
@@ -56,3 +56,6 @@ pub struct OtherSource<'a> {
     /// Its scheme.
     pub scheme: &'a dyn Scheme,
 }
+
+#[cfg(test)]
+mod tests;

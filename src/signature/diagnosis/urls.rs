@@ -4,7 +4,9 @@ use std::collections::HashSet;
 
 use axum::http::HeaderMap;
 use axum::http::header::HOST;
-use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{
+    AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode,
+};
 
 use super::OtherSource;
 use super::finding::{UrlBase, UrlUsed};
@@ -59,7 +61,12 @@ pub(in crate::signature) fn candidates(
     }
     for other in others {
         for url in other.scheme.urls() {
-            found.add(url.clone(), UrlBase::OtherSource(other.name.clone()), Vec::new(), 1);
+            found.add(
+                url.clone(),
+                UrlBase::OtherSource(other.name.clone()),
+                Vec::new(),
+                1,
+            );
         }
     }
     found.list.sort_by_key(|candidate| candidate.distance);

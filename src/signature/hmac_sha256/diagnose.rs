@@ -206,7 +206,10 @@ fn search(
             let distance = key.distance + spelling.len() + usize::from(how.is_some());
             let least = best.as_ref().map_or(usize::MAX, |(distance, _)| *distance);
             if distance < least {
-                let spelling = how.map(Spelling).into_iter().chain(spelling.iter().copied());
+                let spelling = how
+                    .map(Spelling)
+                    .into_iter()
+                    .chain(spelling.iter().copied());
                 let signed = Signed {
                     key: key.used.clone(),
                     url: None,

@@ -45,11 +45,7 @@ fn judge_at(
     }
 }
 
-fn judge(
-    scheme: &ImsScheme,
-    signature: &str,
-    timestamp: &str,
-) -> Result<Verified, SignatureError> {
+fn judge(scheme: &ImsScheme, signature: &str, timestamp: &str) -> Result<Verified, SignatureError> {
     let headers = [
         ("X-ICE-SIGNATURE", signature),
         ("X-ICE-TIMESTAMP", timestamp),
