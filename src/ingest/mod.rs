@@ -32,8 +32,7 @@ mod reuse;
 
 pub use metrics::IngestMetrics;
 use metrics::{EventCount, SourceMetrics};
-pub use reuse::Reused;
-use reuse::SignatureMemory;
+pub use reuse::{Reused, SignatureMemory};
 
 /// Takes verified requests down the line: parse, reserve, store.
 pub struct Ingest {

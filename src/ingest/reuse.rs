@@ -50,7 +50,7 @@ impl fmt::Display for Reused {
 
 /// The signatures that were used lately. One short lock an event; its hold
 /// time is a look-up in two tables.
-pub(super) struct SignatureMemory {
+pub struct SignatureMemory {
     memory: Mutex<Memory>,
     /// How long a signature can be used again: after that its timestamp is
     /// refused anyway.
@@ -74,8 +74,9 @@ struct Use {
 }
 
 impl SignatureMemory {
-    /// `tolerance` is the widest of all sources.
-    pub(super) fn new(tolerance: Duration) -> Self {
+    /// An empty memory. `tolerance` is the widest of all sources: how far a
+    /// timestamp may be from our clock.
+    pub fn new(tolerance: Duration) -> Self {
         Self {
             memory: Mutex::default(),
             // A timestamp may be that far ahead at first and that far behind
@@ -86,7 +87,7 @@ impl SignatureMemory {
 
     /// Remembers the use of a signature for a body at `now`, unless it is
     /// [`Reused`] and `refuse` says that such a body is not taken.
-    pub(super) fn note(
+    pub fn note(
         &self,
         signature: u64,
         body: &Fingerprint,
@@ -178,12 +179,6 @@ fn since(first: Timestamp, now: Timestamp) -> Duration {
 impl fmt::Debug for SignatureMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SignatureMemory").finish_non_exhaustive()
-    }
-}
-
-impl Default for SignatureMemory {
-    fn default() -> Self {
-        Self::new(Duration::ZERO)
     }
 }
 

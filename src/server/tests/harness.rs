@@ -25,7 +25,7 @@ use crate::event::{EventId, NewEvent};
 use crate::ingest::{Ingest, IngestMetrics, SourceConfig};
 use crate::request::{HandlerName, SourceName};
 use crate::server::{
-    Callback, ConnectionLimits, Readiness, ServerConfig, ServerMetrics, Unready, run,
+    Callback, ConnectionLimits, Readiness, Refusals, ServerConfig, ServerMetrics, Unready, run,
 };
 use crate::signature::SchemeConfig;
 use crate::signature::ims::{ImsConfig, ReusePolicy};
@@ -247,6 +247,8 @@ pub(super) struct Server {
     pub(super) readiness: Arc<Readiness>,
     pub(super) registry: Arc<Registry>,
     pub(super) close: CancellationToken,
+    pub(super) clock: Arc<ManualClock>,
+    pub(super) refusals: Arc<Refusals>,
     running: JoinHandle<()>,
 }
 
@@ -267,8 +269,9 @@ impl Server {
         let (metrics, ingest_metrics) = (ServerMetrics::new(), IngestMetrics::default());
         metrics.register(&mut registry);
         ingest_metrics.register(&mut registry);
-        let clock = ManualClock::new(Timestamp::from_second(NOW).unwrap());
-        let clock = Arc::new(clock) as Arc<dyn Clock>;
+        let standing = Arc::new(ManualClock::new(Timestamp::from_second(NOW).unwrap()));
+        let clock = Arc::clone(&standing) as Arc<dyn Clock>;
+        let refusals = Arc::new(Refusals::new());
         let dispatcher = dispatcher(Arc::clone(&store) as _, Arc::clone(&clock)).await;
         let ingest = Ingest::new(
             &setup.sources,
@@ -282,7 +285,7 @@ impl Server {
             Arc::new(ingest.unwrap()),
             Arc::clone(&readiness),
             &metrics,
-            Arc::default(),
+            Arc::clone(&refusals),
             close.clone(),
         );
         let listener = TcpListener::bind(setup.server.listen).await.unwrap();
@@ -295,6 +298,8 @@ impl Server {
             readiness,
             registry: Arc::new(registry),
             close,
+            clock: standing,
+            refusals,
             running,
         }
     }

@@ -167,7 +167,7 @@ fn what_is_written_too_precisely_is_found() {
 
 #[test]
 fn the_host_and_the_path_that_the_request_names_are_tried() {
-    let scheme = ims(&[KEY], &[URL], Some("https://cb.example.com"));
+    let scheme = ims(&[KEY], &[URL], Some("https://pub.example.com"));
     let forwarded = [
         ("host", "10.0.0.1:8080"),
         ("x-forwarded-host", "api.example.com, lb"),
@@ -185,7 +185,7 @@ fn the_host_and_the_path_that_the_request_names_are_tried() {
             "over the host in X-Forwarded-Host and the request's own path (https://api.example.com/hooks/ims?…)",
         ),
         (
-            "https://cb.example.com/in",
+            "https://pub.example.com/in",
             &[],
             "over public_origin and the request's own path and query without its query string",
         ),

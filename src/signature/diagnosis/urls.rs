@@ -158,19 +158,22 @@ impl Candidates {
                 }
             }
         }
+        let mut rewritten = Vec::new();
+        for (text, changes) in &varied {
+            // Whoever changed that much did not encode it, too.
+            if changes.len() < CHANGES_MAX - 1 {
+                rewritten.extend(written(text).map(|(text, change)| {
+                    let changes = changes.iter().copied().chain([change]);
+                    (text, changes.collect::<Vec<_>>())
+                }));
+            }
+        }
+        varied.append(&mut rewritten);
         varied.retain(|(_, changes)| changes.len() <= CHANGES_MAX);
+        // Stable: what changes one part comes before what rewrites the whole.
         varied.sort_by_key(|(_, changes)| changes.len());
         for (text, changes) in varied {
-            // Whoever changed that much did not encode it, too.
-            let ways = if changes.len() < CHANGES_MAX - 1 {
-                written(&text)
-            } else {
-                vec![(text, None)]
-            };
-            for (text, further) in ways {
-                let changes = changes.iter().copied().chain(further).collect();
-                self.add(text, base.clone(), changes, distance);
-            }
+            self.add(text, base.clone(), changes, distance);
         }
     }
 }
@@ -260,24 +263,23 @@ impl<'u> Parts<'u> {
 }
 
 /// Other ways to write the same URL.
-fn written(url: &str) -> Vec<(String, Option<&'static str>)> {
+fn written(url: &str) -> impl Iterator<Item = (String, &'static str)> {
     let decoded = percent_decode_str(url).decode_utf8_lossy().into_owned();
-    let mut found = vec![(url.to_owned(), None)];
-    found.extend([
-        (url.to_lowercase(), Some("all in lower case")),
-        (decoded, Some("percent-decoded")),
+    [
+        (url.to_lowercase(), "all in lower case"),
+        (decoded, "percent-decoded"),
         (
             utf8_percent_encode(url, UNSAFE).to_string(),
-            Some("percent-encoded"),
+            "percent-encoded",
         ),
         (
             utf8_percent_encode(url, NON_ALPHANUMERIC).to_string(),
-            Some("percent-encoded as a whole"),
+            "percent-encoded as a whole",
         ),
-        (format!("{url} "), Some("with a blank behind it")),
-        (format!(" {url}"), Some("with a blank before it")),
-    ]);
-    found
+        (format!("{url} "), "with a blank behind it"),
+        (format!(" {url}"), "with a blank before it"),
+    ]
+    .into_iter()
 }
 
 /// A URL as it may be shown: a user, a password and a query may be secrets.
