@@ -33,6 +33,7 @@ use crate::settings::{self, Settings};
 use crate::signature::SchemeError;
 use crate::store::{self, OpenError, Opened, Store, StoreConfig, StoreError, StoreMetrics};
 use crate::telemetry::{self, DroppedLines};
+use crate::trace::{self, Exporting, TraceError, TraceMetrics, Tracer};
 
 /// Connections that may wait in the kernel's queue while nobody accepts.
 const BACKLOG: u32 = 4096;
@@ -80,6 +81,9 @@ pub enum StartError {
         /// What is wrong.
         problem: ClientError,
     },
+    /// The exporter of traces cannot be made.
+    #[error(transparent)]
+    Traces(#[from] TraceError),
     /// The store opened and failed at once.
     #[error(
         "{path}: the store opened, but takes no commit; see that its disk has room and can be written, and start again"
@@ -130,6 +134,7 @@ pub struct App {
     public: JoinHandle<()>,
     admin: JoinHandle<()>,
     queues: Queues,
+    exporting: Option<Exporting>,
 }
 
 /// The series of all components.
@@ -140,6 +145,7 @@ struct Metrics {
     dispatch: DispatchMetrics,
     store: StoreMetrics,
     dropped: DroppedLines,
+    traces: TraceMetrics,
 }
 
 impl App {
@@ -162,6 +168,7 @@ impl App {
             dispatch: DispatchMetrics::new(settings.handlers.iter().map(|lane| &lane.name)),
             store: StoreMetrics::default(),
             dropped: DroppedLines::default(),
+            traces: TraceMetrics::default(),
         };
         let readiness = Arc::new(Readiness::new());
         let close_admin = CancellationToken::new();
@@ -177,7 +184,8 @@ impl App {
             close_admin.clone(),
         ));
 
-        let handlers = handlers(settings, &environment)?;
+        let (tracer, exporting) = traces(settings, &environment, &metrics)?;
+        let handlers = handlers(settings, &environment, tracer.as_ref())?;
         let Opened { store, archive } = store::open(
             StoreConfig {
                 path: settings.store.path.clone(),
@@ -193,20 +201,23 @@ impl App {
             handlers,
             Arc::clone(&store),
             Arc::clone(&environment.clock),
-            metrics.dispatch.clone(),
+            metrics.dispatch.clone().with_tracer(tracer.clone()),
         )
         .await
         .map_err(|source| StartError::Broken {
             path: settings.store.path.clone(),
             source,
         })?;
-        let ingest = Arc::new(Ingest::new(
-            &settings.sources,
-            Arc::clone(&store),
-            Arc::clone(&dispatcher),
-            Arc::clone(&environment.clock),
-            metrics.ingest.clone(),
-        )?);
+        let ingest = Arc::new(
+            Ingest::new(
+                &settings.sources,
+                Arc::clone(&store),
+                Arc::clone(&dispatcher),
+                Arc::clone(&environment.clock),
+                metrics.ingest.clone(),
+            )?
+            .with_tracer(tracer),
+        );
 
         let close_public = CancellationToken::new();
         let callback = Callback::new(
@@ -245,6 +256,7 @@ impl App {
             public,
             admin,
             queues,
+            exporting,
         })
     }
 
@@ -292,7 +304,12 @@ impl App {
         if !self.public.is_finished() {
             let _ = self.public.await;
         }
-        self.store.close().await;
+        let last_spans = async {
+            if let Some(exporting) = self.exporting.take() {
+                exporting.finish().await;
+            }
+        };
+        tokio::join!(self.store.close(), last_spans);
         self.close_admin.cancel();
         let _ = self.admin.await;
     }
@@ -307,6 +324,7 @@ impl Metrics {
         self.dispatch.register(&mut registry);
         self.store.register(&mut registry);
         self.dropped.register(&mut registry);
+        self.traces.register(&mut registry);
         registry
     }
 }
@@ -352,7 +370,25 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 type Lanes = Vec<(LaneConfig, Arc<dyn Handler>)>;
 
-fn handlers(settings: &Settings, environment: &Environment) -> Result<Lanes, BuildError> {
+/// The exporter of traces, where one is configured.
+fn traces(
+    settings: &Settings,
+    environment: &Environment,
+    metrics: &Metrics,
+) -> Result<(Option<Tracer>, Option<Exporting>), TraceError> {
+    let Some(config) = &settings.traces else {
+        return Ok((None, None));
+    };
+    let clock = Arc::clone(&environment.clock);
+    let (tracer, exporting) = trace::start(config, clock, metrics.traces.clone())?;
+    Ok((Some(tracer), Some(exporting)))
+}
+
+fn handlers(
+    settings: &Settings,
+    environment: &Environment,
+    tracer: Option<&Tracer>,
+) -> Result<Lanes, BuildError> {
     let outputs = Outputs::default();
     settings
         .handlers
@@ -364,6 +400,7 @@ fn handlers(settings: &Settings, environment: &Environment) -> Result<Lanes, Bui
                 line_format: environment.line_format,
                 outputs: &outputs,
                 clock: Arc::clone(&environment.clock),
+                tracer: tracer.cloned(),
             };
             Ok((lane.clone(), handler::build(&lane.handler, &context)?))
         })

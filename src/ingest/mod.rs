@@ -15,6 +15,7 @@ use axum::http::HeaderMap;
 use ipnet::IpNet;
 use jiff::Timestamp;
 use secrecy::SecretString;
+use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::dispatch::Dispatcher;
@@ -24,6 +25,7 @@ use crate::signature::{
     HeadVerdict, Scheme, SchemeConfig, SchemeError, SignatureError, Verified, VerifiedRequest,
 };
 use crate::store::{Full, Inserted, Receipt, Store, StoreError};
+use crate::trace::{Arrival, Tracer};
 
 mod metrics;
 
@@ -37,6 +39,7 @@ pub struct Ingest {
     dispatcher: Arc<Dispatcher>,
     clock: Arc<dyn Clock>,
     metrics: IngestMetrics,
+    tracer: Option<Tracer>,
 }
 
 impl Ingest {
@@ -64,7 +67,15 @@ impl Ingest {
             dispatcher,
             clock,
             metrics,
+            tracer: None,
         })
+    }
+
+    /// The same line, whose events have spans by `tracer`.
+    #[must_use]
+    pub fn with_tracer(mut self, tracer: Option<Tracer>) -> Self {
+        self.tracer = tracer;
+        self
     }
 
     /// The HTTP sources with their paths.
@@ -99,9 +110,14 @@ impl Ingest {
     pub fn accept(&self, request: VerifiedRequest) -> Result<Accepted, Full> {
         let event = event::parse(request);
         let count = self.metrics.count_of(&event, self.clock.now());
+        let arrival = self.tracer.as_ref().map(|tracer| tracer.arrival(&event));
         let wanted = self.dispatcher.reserve(&event);
         let receipt = self.store.insert(event, wanted)?;
-        Ok(Accepted { receipt, count })
+        Ok(Accepted {
+            receipt,
+            count,
+            arrival,
+        })
     }
 }
 
@@ -118,6 +134,16 @@ impl fmt::Debug for Ingest {
 pub struct Accepted {
     receipt: Receipt,
     count: EventCount,
+    arrival: Option<Box<Arrival>>,
+}
+
+impl Accepted {
+    /// Says when the request began, for its span.
+    pub fn began(&mut self, instant: Instant) {
+        if let Some(arrival) = &mut self.arrival {
+            arrival.began(instant);
+        }
+    }
 }
 
 impl Future for Accepted {
@@ -130,6 +156,9 @@ impl Future for Accepted {
         });
         if let Ok(inserted) = &answer {
             self.count.add(inserted);
+            if let Some(arrival) = self.arrival.take() {
+                arrival.committed(inserted);
+            }
         }
         Poll::Ready(answer)
     }

@@ -287,6 +287,7 @@ impl Inner {
         let name = route.source.name().clone();
         let request = VerifiedRequest::new(name, verified, genuine.head, body);
         let mut accepted = self.ingest.accept(request)?;
+        accepted.began(genuine.since);
         tokio::select! { biased;
             stored = &mut accepted => return Ok(stored?),
             () = late => {}
