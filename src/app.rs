@@ -31,7 +31,10 @@ use crate::request::SourceName;
 use crate::server::{self, Admin, Callback, ConnectionLimits, Readiness, ServerMetrics, Unready};
 use crate::settings::{self, Settings};
 use crate::signature::SchemeError;
-use crate::store::{self, OpenError, Opened, Store, StoreConfig, StoreError, StoreMetrics};
+use crate::store::archive::{EventFilter, Page};
+use crate::store::{
+    self, Archive, OpenError, Opened, Store, StoreConfig, StoreError, StoreMetrics,
+};
 use crate::telemetry::{self, DroppedLines};
 use crate::trace::{self, Exporting, TraceError, TraceMetrics, Tracer};
 
@@ -228,6 +231,7 @@ impl App {
             close_public.clone(),
         );
         readiness.store_opened(Arc::clone(&store));
+        show_last_events(settings, &archive, &metrics.ingest);
         readiness.archive_opened(archive);
         let queues = Queues::start(&settings.queues, &ingest, &readiness, &metrics.queues)
             .map_err(|(source_name, problem)| StartError::Queue {
@@ -415,6 +419,32 @@ fn follow_keys(settings: &Settings, ingest: &Ingest, stop: &CancellationToken) {
             key_files::follow(config, source, stop);
         }
     }
+}
+
+/// Looks up each source's last event, beside the start: nobody waits for it.
+fn show_last_events(settings: &Settings, archive: &Arc<dyn Archive>, metrics: &IngestMetrics) {
+    let http = settings.sources.iter().map(|source| &source.name);
+    let queues = settings.queues.iter().map(|queue| &queue.name);
+    let names: Vec<SourceName> = http.chain(queues).cloned().collect();
+    let (archive, metrics) = (Arc::clone(archive), metrics.clone());
+    tokio::spawn(async move {
+        for name in names {
+            let filter = EventFilter {
+                sources: Some(vec![name.clone()]),
+                ..EventFilter::default()
+            };
+            let newest = Page {
+                limit: 1,
+                after: None,
+            };
+            // Without an answer the next event shows the source.
+            if let Ok(found) = archive.events(&filter, newest).await
+                && let Some(event) = found.events.first()
+            {
+                metrics.show_last_event(&name, event.received_at);
+            }
+        }
+    });
 }
 
 /// Retention, and the gauges that are read now and then.
