@@ -33,8 +33,12 @@ use crate::server::{
 };
 use crate::settings::{self, Settings};
 use crate::signature::SchemeError;
-use crate::store::{self, OpenError, Opened, Store, StoreConfig, StoreError, StoreMetrics};
+use crate::store::archive::{EventFilter, Page};
+use crate::store::{
+    self, Archive, OpenError, Opened, Store, StoreConfig, StoreError, StoreMetrics,
+};
 use crate::telemetry::{self, DroppedLines};
+use crate::trace::{self, Exporting, TraceError, TraceMetrics, Tracer};
 
 /// Connections that may wait in the kernel's queue while nobody accepts.
 const BACKLOG: u32 = 4096;
@@ -82,6 +86,9 @@ pub enum StartError {
         /// What is wrong.
         problem: ClientError,
     },
+    /// The exporter of traces cannot be made.
+    #[error(transparent)]
+    Traces(#[from] TraceError),
     /// The store opened and failed at once.
     #[error(
         "{path}: the store opened, but takes no commit; see that its disk has room and can be written, and start again"
@@ -132,6 +139,7 @@ pub struct App {
     public: JoinHandle<()>,
     admin: JoinHandle<()>,
     queues: Queues,
+    exporting: Option<Exporting>,
 }
 
 /// The series of all components.
@@ -142,6 +150,7 @@ struct Metrics {
     dispatch: DispatchMetrics,
     store: StoreMetrics,
     dropped: DroppedLines,
+    traces: TraceMetrics,
 }
 
 impl App {
@@ -164,6 +173,7 @@ impl App {
             dispatch: DispatchMetrics::new(settings.handlers.iter().map(|lane| &lane.name)),
             store: StoreMetrics::default(),
             dropped: DroppedLines::default(),
+            traces: TraceMetrics::default(),
         };
         let readiness = Arc::new(Readiness::new());
         let refusals = Arc::new(Refusals::new());
@@ -181,7 +191,8 @@ impl App {
             close_admin.clone(),
         ));
 
-        let handlers = handlers(settings, &environment)?;
+        let (tracer, exporting) = traces(settings, &environment, &metrics)?;
+        let handlers = handlers(settings, &environment, tracer.as_ref())?;
         let Opened { store, archive } = store::open(
             StoreConfig {
                 path: settings.store.path.clone(),
@@ -197,20 +208,23 @@ impl App {
             handlers,
             Arc::clone(&store),
             Arc::clone(&environment.clock),
-            metrics.dispatch.clone(),
+            metrics.dispatch.clone().with_tracer(tracer.clone()),
         )
         .await
         .map_err(|source| StartError::Broken {
             path: settings.store.path.clone(),
             source,
         })?;
-        let ingest = Arc::new(Ingest::new(
-            &settings.sources,
-            Arc::clone(&store),
-            Arc::clone(&dispatcher),
-            Arc::clone(&environment.clock),
-            metrics.ingest.clone(),
-        )?);
+        let ingest = Arc::new(
+            Ingest::new(
+                &settings.sources,
+                Arc::clone(&store),
+                Arc::clone(&dispatcher),
+                Arc::clone(&environment.clock),
+                metrics.ingest.clone(),
+            )?
+            .with_tracer(tracer),
+        );
 
         let close_public = CancellationToken::new();
         let callback = Callback::new(
@@ -222,6 +236,7 @@ impl App {
             close_public.clone(),
         );
         readiness.store_opened(Arc::clone(&store));
+        show_last_events(settings, &archive, &metrics.ingest);
         readiness.archive_opened(archive);
         let queues = Queues::start(&settings.queues, &ingest, &readiness, &metrics.queues)
             .map_err(|(source_name, problem)| StartError::Queue {
@@ -250,6 +265,7 @@ impl App {
             public,
             admin,
             queues,
+            exporting,
         })
     }
 
@@ -297,7 +313,12 @@ impl App {
         if !self.public.is_finished() {
             let _ = self.public.await;
         }
-        self.store.close().await;
+        let last_spans = async {
+            if let Some(exporting) = self.exporting.take() {
+                exporting.finish().await;
+            }
+        };
+        tokio::join!(self.store.close(), last_spans);
         self.close_admin.cancel();
         let _ = self.admin.await;
     }
@@ -312,6 +333,7 @@ impl Metrics {
         self.dispatch.register(&mut registry);
         self.store.register(&mut registry);
         self.dropped.register(&mut registry);
+        self.traces.register(&mut registry);
         registry
     }
 }
@@ -357,7 +379,25 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 type Lanes = Vec<(LaneConfig, Arc<dyn Handler>)>;
 
-fn handlers(settings: &Settings, environment: &Environment) -> Result<Lanes, BuildError> {
+/// The exporter of traces, where one is configured.
+fn traces(
+    settings: &Settings,
+    environment: &Environment,
+    metrics: &Metrics,
+) -> Result<(Option<Tracer>, Option<Exporting>), TraceError> {
+    let Some(config) = &settings.traces else {
+        return Ok((None, None));
+    };
+    let clock = Arc::clone(&environment.clock);
+    let (tracer, exporting) = trace::start(config, clock, metrics.traces.clone())?;
+    Ok((Some(tracer), Some(exporting)))
+}
+
+fn handlers(
+    settings: &Settings,
+    environment: &Environment,
+    tracer: Option<&Tracer>,
+) -> Result<Lanes, BuildError> {
     let outputs = Outputs::default();
     settings
         .handlers
@@ -369,6 +409,7 @@ fn handlers(settings: &Settings, environment: &Environment) -> Result<Lanes, Bui
                 line_format: environment.line_format,
                 outputs: &outputs,
                 clock: Arc::clone(&environment.clock),
+                tracer: tracer.cloned(),
             };
             Ok((lane.clone(), handler::build(&lane.handler, &context)?))
         })
@@ -383,6 +424,32 @@ fn follow_keys(settings: &Settings, ingest: &Ingest, stop: &CancellationToken) {
             key_files::follow(config, source, ingest.clock(), stop);
         }
     }
+}
+
+/// Looks up each source's last event, beside the start: nobody waits for it.
+fn show_last_events(settings: &Settings, archive: &Arc<dyn Archive>, metrics: &IngestMetrics) {
+    let http = settings.sources.iter().map(|source| &source.name);
+    let queues = settings.queues.iter().map(|queue| &queue.name);
+    let names: Vec<SourceName> = http.chain(queues).cloned().collect();
+    let (archive, metrics) = (Arc::clone(archive), metrics.clone());
+    tokio::spawn(async move {
+        for name in names {
+            let filter = EventFilter {
+                sources: Some(vec![name.clone()]),
+                ..EventFilter::default()
+            };
+            let newest = Page {
+                limit: 1,
+                after: None,
+            };
+            // Without an answer the next event shows the source.
+            if let Ok(found) = archive.events(&filter, newest).await
+                && let Some(event) = found.events.first()
+            {
+                metrics.show_last_event(&name, event.received_at);
+            }
+        }
+    });
 }
 
 /// Retention, and the gauges that are read now and then.

@@ -21,6 +21,7 @@ use crate::dispatch::{DispatchConfig, LaneConfig};
 use crate::ingest::SourceConfig;
 use crate::mns::QueueConfig;
 use crate::server::{AdminConfig, ServerConfig};
+use crate::trace::TraceConfig;
 
 mod defaults;
 mod environment;
@@ -53,6 +54,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// Hand-over, limits and the drain.
     pub dispatch: DispatchConfig,
+    /// Where traces go, where they were asked for.
+    pub traces: Option<TraceConfig>,
     /// The HTTP sources, by name.
     pub sources: Vec<SourceConfig>,
     /// The queues, by name.

@@ -17,6 +17,7 @@ pub(super) struct RawSettings {
     pub(super) admin: RawAdmin,
     pub(super) store: RawStore,
     pub(super) dispatch: RawDispatch,
+    pub(super) telemetry: RawTelemetry,
     pub(super) sources: BTreeMap<String, RawSource>,
     pub(super) handlers: BTreeMap<String, RawHandler>,
 }
@@ -58,6 +59,15 @@ pub(super) struct RawDispatch {
     pub(super) queue_capacity: usize,
     pub(super) queue_bytes_max: usize,
     pub(super) drain: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct RawTelemetry {
+    pub(super) otlp_endpoint: Option<String>,
+    pub(super) otlp_headers: Option<BTreeMap<String, SecretString>>,
+    pub(super) otlp_headers_file: Option<PathBuf>,
+    pub(super) sample_ratio: f64,
+    pub(super) service_name: String,
 }
 
 #[derive(Deserialize)]

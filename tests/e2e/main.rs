@@ -1,6 +1,7 @@
 //! The built program, tried from outside: over sockets, through its files, by
 //! signals. One file per promise.
 
+mod collector;
 mod destination;
 mod harness;
 /// The queue service that IMS writes into, played on loopback.
@@ -50,3 +51,5 @@ mod shell;
 mod shutdown;
 /// Thousands of strangers, silent or forging, beside genuine senders.
 mod strangers;
+/// One trace per event, and a collector that nobody depends on.
+mod traces;

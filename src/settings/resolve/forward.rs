@@ -19,7 +19,7 @@ use crate::settings::raw::RawForward;
 use crate::settings::secrets;
 
 /// Fields that are the connection's business or that we set ourselves.
-const RESERVED: [&str; 10] = [
+const RESERVED: [&str; 11] = [
     "host",
     "content-length",
     "transfer-encoding",
@@ -30,6 +30,7 @@ const RESERVED: [&str; 10] = [
     "trailer",
     "upgrade",
     "expect",
+    "traceparent",
 ];
 
 /// A larger file is no file of certificates.
@@ -88,7 +89,7 @@ fn checked_url(r: &mut Resolver<'_>, key: &str, url: &SecretString) -> Option<Ur
     None
 }
 
-fn checked_headers(
+pub(super) fn checked_headers(
     r: &mut Resolver<'_>,
     key: &str,
     headers: Vec<(String, SecretString)>,

@@ -1,4 +1,4 @@
-//! The sections that exist once: `server`, `admin`, `store`, `dispatch`.
+//! The sections that exist once: `server`, `admin`, `store`, `dispatch`, `telemetry`.
 
 use serde_json::{Value, json};
 
@@ -91,6 +91,34 @@ pub(super) fn dispatch() -> Value {
                 32 * MIB,
             ),
             "drain": duration("8s", "How long a stop waits for handlers at work."),
+        }),
+    )
+}
+
+pub(super) fn telemetry() -> Value {
+    let headers = json!({
+        "title": "a table of texts",
+        "description": "Further header fields of the requests to the collector.",
+        "type": "object",
+        "additionalProperties": secret("The value of the field.", "…"),
+        "maxProperties": 64,
+        "examples": [{ "Authorization": "…" }],
+    });
+    section(
+        "Traces, one per event. Without otlp_endpoint there are none.",
+        json!({
+            "otlp_endpoint": text("The base URL of a collector that takes OTLP over HTTP (protobuf); /v1/traces is added.", "http://collector:4318"),
+            "otlp_headers": headers,
+            "otlp_headers_file": file("A file with such fields, one `Name: value` a line.", "/run/secrets/otlp-headers"),
+            "sample_ratio": {
+                "title": "a number",
+                "description": "The share of events whose trace is sent; a request with a traceparent decides itself.",
+                "type": "number",
+                "minimum": 0,
+                "maximum": 1,
+                "default": 1,
+            },
+            "service_name": with_default(text("What the service calls itself in its traces.", "ims-receiver"), "ims-receiver"),
         }),
     )
 }
