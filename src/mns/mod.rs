@@ -134,6 +134,7 @@ impl Queues {
             let clock: &Arc<dyn Clock> = ingest.clock();
             let credentials = Credentials::new(config.credentials.source(), Arc::clone(clock));
             let (endpoint, queue) = (&config.endpoint, &config.queue);
+            let state = QueueState::new(config, Arc::clone(readiness));
             let credentials = Arc::new(credentials);
             let ca_file = config.ca_file.as_deref();
             let client = Client::new(endpoint, queue, ca_file, credentials, Arc::clone(clock))
@@ -142,7 +143,7 @@ impl Queues {
                 client,
                 ingest: Arc::clone(ingest),
                 metrics: metrics.of(name),
-                state: QueueState::new(name.clone(), queue.clone(), Arc::clone(readiness)),
+                state,
                 clock: Arc::clone(clock),
             };
             let poller = Arc::new(Poller::new(config, parts));

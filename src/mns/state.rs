@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::QueueConfig;
 use super::error::{MnsError, Remedy};
 use crate::request::SourceName;
 use crate::server::Readiness;
@@ -20,6 +21,7 @@ const LINES_SPAN: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct QueueState {
     source: SourceName,
+    endpoint: String,
     queue: String,
     readiness: Arc<Readiness>,
     troubles: Mutex<Troubles>,
@@ -42,10 +44,12 @@ struct Trouble {
 }
 
 impl QueueState {
-    pub(super) fn new(source: SourceName, queue: String, readiness: Arc<Readiness>) -> Self {
+    /// The state of what `config` names.
+    pub(super) fn new(config: &QueueConfig, readiness: Arc<Readiness>) -> Self {
         Self {
-            source,
-            queue,
+            source: config.name.clone(),
+            endpoint: config.endpoint.clone(),
+            queue: config.queue.clone(),
             readiness,
             troubles: Mutex::default(),
             lines: Throttle::new(LINES_MAX, LINES_SPAN),
@@ -79,8 +83,8 @@ impl QueueState {
         }
         let text = format!("queue {queue} cannot be read: {error}");
         if self.begins(error, text, |troubles| &mut troubles.reading) {
-            let hint = error.hint();
-            tracing::warn!(source, queue, %error, hint, "the queue cannot be read; it is tried again");
+            let (endpoint, hint) = (&self.endpoint, error.hint());
+            tracing::warn!(source, queue, endpoint, %error, hint, "the queue cannot be read; it is tried again");
         }
     }
 
@@ -90,8 +94,8 @@ impl QueueState {
         let text =
             format!("queue {queue} cannot be emptied, so that its messages come again: {error}");
         if self.begins(error, text, |troubles| &mut troubles.emptying) {
-            let hint = error.hint();
-            tracing::warn!(source, queue, %error, hint, "the queue cannot be emptied; what was stored comes again as duplicates");
+            let (endpoint, hint) = (&self.endpoint, error.hint());
+            tracing::warn!(source, queue, endpoint, %error, hint, "the queue cannot be emptied; what was stored comes again as duplicates");
         }
     }
 
@@ -154,10 +158,23 @@ fn kind(error: &MnsError) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mns::CredentialsConfig;
+    use crate::mns::credentials::Variables;
 
     fn state() -> QueueState {
-        let source = SourceName::new("queue").unwrap();
-        QueueState::new(source, "q".to_owned(), Arc::default())
+        let config = QueueConfig {
+            name: SourceName::new("queue").unwrap(),
+            endpoint: "http://127.0.0.1:9".to_owned(),
+            queue: "q".to_owned(),
+            wait: Duration::from_secs(1),
+            batch: 1,
+            pollers: 1,
+            visibility_timeout: None,
+            max_receives: 5,
+            ca_file: None,
+            credentials: CredentialsConfig::Chain(Variables::default()),
+        };
+        QueueState::new(&config, Arc::default())
     }
 
     /// Whether this ends in a line, as the two that log do.

@@ -30,6 +30,8 @@ mod keys;
 mod line;
 /// Events from a queue: stored before they are deleted, whatever goes wrong.
 mod mns;
+/// Queues that cannot be read or emptied: said once, and mended by themselves.
+mod mns_trouble;
 /// Where the key of a queue comes from, and keys that expire.
 mod mns_credentials;
 /// The official SDKs against the same queue service, and our program after them.
