@@ -320,6 +320,41 @@ mod chain {
     }
 
     #[tokio::test]
+    async fn a_profile_that_cannot_be_used_is_passed_over_and_said() {
+        let home = tempfile::tempdir().unwrap();
+        write_files(home.path());
+        let cli = home.path().join(".aliyun/config.json");
+        let ini = home.path().join(".alibabacloud/credentials.ini");
+        let role = r#"{"current":"p","profiles":[{"name":"p","mode":"RamRoleArn","access_key_id":"hidden-id","access_key_secret":"hidden-secret"}]}"#;
+        std::fs::write(&cli, role).unwrap();
+        let place = chain(home.path(), &[]).would_use().await;
+        assert!(place.starts_with("the profile file"), "{place}");
+        for words in ["profile \"p\"", "\"RamRoleArn\"", "AK and StsToken"] {
+            assert!(place.contains(words), "{place}");
+        }
+        assert!(!place.contains("hidden"), "{place}");
+        let role = "[other]\ntype = access_key\n[ default ]\nrole_arn = x\ntype = ram_role_arn\naccess_key_id = hidden\n[last]\ntype = sts\n";
+        std::fs::write(&ini, role).unwrap();
+        let error = chain(home.path(), &[]).fetch().await.unwrap_err().to_string();
+        for words in ["\"RamRoleArn\"", "\"ram_role_arn\"", "set ALIBABA_CLOUD"] {
+            assert!(error.contains(words), "{error}");
+        }
+        assert!(!error.contains("hidden"), "{error}");
+        // What is named and not there is said as well; what nobody named is not.
+        let named = [
+            ("ALIBABA_CLOUD_CREDENTIALS_FILE", "/does/not/exist.ini"),
+            ("ALIBABA_CLOUD_PROFILE", "prod"),
+        ];
+        let place = chain(home.path(), &named).would_use().await;
+        assert!(place.contains("has no profile \"prod\""), "{place}");
+        assert!(place.contains("cannot read /does/not/exist.ini"), "{place}");
+        std::fs::remove_file(&cli).unwrap();
+        std::fs::remove_file(&ini).unwrap();
+        let place = chain(home.path(), &[]).would_use().await;
+        assert_eq!(place, "nowhere: none of the usual places has any");
+    }
+
+    #[tokio::test]
     async fn where_nothing_is_found_the_error_says_what_to_set() {
         let home = tempfile::tempdir().unwrap();
         let chain = chain(home.path(), &[]);
