@@ -11,6 +11,9 @@ use super::xml::{Element, XmlError};
 /// The longest id of a message that is kept, in bytes; those of MNS have 32.
 const ID_BYTES_MAX: usize = 128;
 
+/// How much of an element's name is shown.
+const NAME_BYTES_MAX: usize = 64;
+
 /// How long MNS can keep a message invisible.
 const VISIBILITY_SECONDS: RangeInclusive<u64> = 1..=12 * 3600;
 
@@ -70,6 +73,13 @@ pub enum AnswerError {
     Missing(&'static str),
 }
 
+impl AnswerError {
+    /// Names may be as long as the answer.
+    fn root(root: &Element) -> Self {
+        Self::Root(printable(&root.name, NAME_BYTES_MAX))
+    }
+}
+
 /// Reads `<Messages>`, or a single `<Message>`; answers how many messages
 /// could not be read as well. They do not keep the others from being stored,
 /// and are an error only where there is no other.
@@ -78,7 +88,7 @@ pub(super) fn messages(document: &[u8]) -> Result<(Vec<Message>, usize), AnswerE
     let all: Vec<&Element> = match root.name.as_str() {
         "Messages" => root.named_children("Message").collect(),
         "Message" => vec![&root],
-        _ => return Err(AnswerError::Root(root.name)),
+        _ => return Err(AnswerError::root(&root)),
     };
     let mut read = Vec::with_capacity(all.len());
     let mut unreadable = Vec::new();
@@ -132,7 +142,7 @@ pub(super) fn changed(document: &[u8]) -> Result<Changed, AnswerError> {
 pub(super) fn attributes(document: &[u8]) -> Result<Attributes, AnswerError> {
     let root = Element::parse(document)?;
     if root.name != "Queue" {
-        return Err(AnswerError::Root(root.name));
+        return Err(AnswerError::root(&root));
     }
     let seconds = root.text_of("VisibilityTimeout");
     let seconds = seconds.and_then(|text| text.trim().parse().ok());
@@ -178,7 +188,7 @@ pub(super) fn refused(document: &[u8]) -> Result<Refused, AnswerError> {
             }
             Ok(Refused::Parts(parts))
         }
-        _ => Err(AnswerError::Root(root.name)),
+        _ => Err(AnswerError::root(&root)),
     }
 }
 
@@ -254,7 +264,10 @@ mod tests {
             code: Code::ReceiptHandleError,
         };
         assert_eq!(refused(parts).unwrap(), Refused::Parts(vec![expected]));
-        assert!(refused(b"<Errors></Errors>").is_err(), "nothing is said of any");
+        assert!(
+            refused(b"<Errors></Errors>").is_err(),
+            "nothing is said of any"
+        );
         assert!(refused(b"<html></html>").is_err());
         assert!(refused(b"").is_err());
     }
@@ -270,7 +283,8 @@ mod tests {
             ("-1", None),
             ("soon", None),
         ] {
-            let document = format!("<Queue><VisibilityTimeout>{seconds}</VisibilityTimeout></Queue>");
+            let document =
+                format!("<Queue><VisibilityTimeout>{seconds}</VisibilityTimeout></Queue>");
             let read = attributes(document.as_bytes()).unwrap().visibility_timeout;
             assert_eq!(read.map(|read| read.as_secs()), expected, "{seconds}");
         }

@@ -196,7 +196,9 @@ impl Poller {
 
     fn poll_from(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
         // A panic cannot leave it half changed.
-        self.poll_from.lock().unwrap_or_else(PoisonError::into_inner)
+        self.poll_from
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Over the cap on long polls MNS answers at once instead of waiting.

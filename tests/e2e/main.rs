@@ -30,12 +30,12 @@ mod keys;
 mod line;
 /// Events from a queue: stored before they are deleted, whatever goes wrong.
 mod mns;
-/// Queues that cannot be read or emptied: said once, and mended by themselves.
-mod mns_trouble;
 /// Where the key of a queue comes from, and keys that expire.
 mod mns_credentials;
 /// The official SDKs against the same queue service, and our program after them.
 mod mns_sdks;
+/// Queues that cannot be read or emptied: said once, and mended by themselves.
+mod mns_trouble;
 /// nginx and HAProxy in front, as `config/` sets them up.
 mod proxies;
 /// Twenty restarts behind an inherited socket, by the sender's real rule.

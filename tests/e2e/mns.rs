@@ -252,21 +252,18 @@ fn what_is_no_answer_of_mns_is_said_and_loses_nothing() {
     ] {
         let emulator = emulator();
         emulator.visibility(QUEUE, 1);
-        emulator.fault(Op::Receive, fault.clone(), 6);
+        emulator.fault(Op::Receive, fault, 6);
         emulator.send(QUEUE, &body(1));
         let folder = folder(&emulator, "");
         let service = folder.start();
         let line = wait_for("it complains", || complaints(&service).pop());
         for word in words {
-            assert!(
-                line.to_string().contains(word),
-                "{fault:.80?}: no {word:?} in {line}"
-            );
+            assert!(line.to_string().contains(word), "no {word:?} in {line}");
         }
         assert!(line.to_string().len() < 1500, "{}", line.to_string().len());
         emulator.calm();
         drained(&emulator);
-        assert_eq!(logged(&folder, 1).len(), 1, "{fault:.80?}");
+        assert_eq!(logged(&folder, 1).len(), 1, "{words:?}");
         assert_eq!(complaints(&service).len(), 1, "{:#?}", complaints(&service));
     }
 }
@@ -449,9 +446,7 @@ fn a_change_of_visibility_whose_answer_is_lost_costs_a_duplicate_at_most() {
     blocker.execute_batch("BEGIN IMMEDIATE").expect("the lock");
     emulator.send(QUEUE, &body(1));
     wait_for("the handle that is known is dead", || {
-        let refused = |one: &&Happened| {
-            matches!(one, Happened::Failed { op: Op::Change, code } if code == "ReceiptHandleError")
-        };
+        let refused = |one: &&Happened| matches!(one, Happened::Failed { op: Op::Change, code } if code == "ReceiptHandleError");
         emulator.log().iter().find(refused).map(|_| ())
     });
     blocker

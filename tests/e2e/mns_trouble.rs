@@ -25,12 +25,7 @@ struct Case {
     polls_max: u64,
 }
 
-fn case(
-    name: &'static str,
-    emulator: Emulator,
-    words: [&'static str; 2],
-    polls_max: u64,
-) -> Case {
+fn case(name: &'static str, emulator: Emulator, words: [&'static str; 2], polls_max: u64) -> Case {
     let folder = folder(&emulator, "");
     let service = folder.start();
     Case {

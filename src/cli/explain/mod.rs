@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use super::usage::UsageError;
 use crate::clock::Clock;
 use crate::ingest::SourceConfig;
-use crate::server::explain::{JudgedAt, explain};
 use crate::mns::QueueConfig;
+use crate::server::explain::{JudgedAt, explain};
 use crate::settings::{Loaded, OneLine};
 use report::Report;
 
@@ -109,7 +109,10 @@ fn find<'l>(loaded: &'l Loaded, name: &str) -> Result<&'l SourceConfig, UsageErr
         let names: Vec<&str> = sources.iter().map(|one| one.name.as_str()).collect();
         let is_queue = |queue: &QueueConfig| queue.name.as_str() == name;
         let problem = if loaded.settings.queues.iter().any(is_queue) {
-            format!("source \"{}\" of {file} is a queue, to which nobody sends requests", OneLine(name))
+            format!(
+                "source \"{}\" of {file} is a queue, to which nobody sends requests",
+                OneLine(name)
+            )
         } else {
             format!("{file} has no source \"{}\"", OneLine(name))
         };

@@ -177,10 +177,7 @@ impl Credentials {
     /// The error of a fetch that ended while this caller waited for its turn.
     fn failed_since(&self, fetches: u64) -> Option<CredentialsError> {
         let state = self.state();
-        state
-            .failed
-            .clone()
-            .filter(|_| state.fetches != fetches)
+        state.failed.clone().filter(|_| state.fetches != fetches)
     }
 
     async fn renew(&self) {

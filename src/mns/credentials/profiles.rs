@@ -45,7 +45,13 @@ pub(super) fn cli_file(variables: &Variables) -> Option<String> {
     let profile = profiles.find(|profile| profile["name"] == name.as_str());
     Some(match profile.map(|profile| profile["mode"].as_str()) {
         None => no_profile(&file, &name),
-        Some(mode) => unusable(&file, &name, mode, CLI_MODES, &["ak", "ststoken", "sts_token", "sts"]),
+        Some(mode) => unusable(
+            &file,
+            &name,
+            mode,
+            CLI_MODES,
+            &["ak", "ststoken", "sts_token", "sts"],
+        ),
     })
 }
 
@@ -68,7 +74,13 @@ pub(super) fn profile_file(variables: &Variables) -> Option<String> {
         };
         Some(match section(&text, &name) {
             None => no_profile(&file, &name),
-            Some(kind) => unusable(&file, &name, kind, INI_TYPES, &["access_key", "sts", "sts_token"]),
+            Some(kind) => unusable(
+                &file,
+                &name,
+                kind,
+                INI_TYPES,
+                &["access_key", "sts", "sts_token"],
+            ),
         })
     })
 }
@@ -80,11 +92,7 @@ fn read(variables: &Variables, named: &str, file: &PathBuf) -> Option<Result<Str
     let opened = std::fs::File::open(file);
     match opened.and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)) {
         Ok(_) => Some(Ok(String::from_utf8_lossy(&bytes).into_owned())),
-        Err(error)
-            if error.kind() == std::io::ErrorKind::NotFound && !variables.has(named) =>
-        {
-            None
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !variables.has(named) => None,
         Err(error) => Some(Err(format!("cannot read {}: {error}", file.display()))),
     }
 }
@@ -125,7 +133,9 @@ fn section<'t>(text: &'t str, name: &str) -> Option<Option<&'t str>> {
     let is_heading = |line: &&str| line.starts_with('[');
     let mut lines = text.lines().map(str::trim);
     lines.find(|line| {
-        let inner = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let inner = line
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'));
         inner.is_some_and(|inner| inner.trim() == name)
     })?;
     let pairs = lines.take_while(|line| !is_heading(line));

@@ -335,7 +335,11 @@ mod chain {
         assert!(!place.contains("hidden"), "{place}");
         let role = "[other]\ntype = access_key\n[ default ]\nrole_arn = x\ntype = ram_role_arn\naccess_key_id = hidden\n[last]\ntype = sts\n";
         std::fs::write(&ini, role).unwrap();
-        let error = chain(home.path(), &[]).fetch().await.unwrap_err().to_string();
+        let error = chain(home.path(), &[])
+            .fetch()
+            .await
+            .unwrap_err()
+            .to_string();
         for words in ["\"RamRoleArn\"", "\"ram_role_arn\"", "set ALIBABA_CLOUD"] {
             assert!(error.contains(words), "{error}");
         }
