@@ -78,7 +78,7 @@ impl Cli {
             Command::Explain(args) => {
                 let loaded = load(config)?;
                 let mut out = anstream::stdout().lock();
-                small_runtime()?.block_on(args.run(&loaded.settings, &SystemClock, &mut out))
+                small_runtime()?.block_on(args.run(&loaded, &SystemClock, &mut out))
             }
             Command::Health(args) => {
                 let loaded = load(config)?;

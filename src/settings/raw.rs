@@ -86,6 +86,7 @@ pub(super) struct RawSource {
     pub(super) pollers: Option<usize>,
     pub(super) visibility_timeout: Option<String>,
     pub(super) max_receives: Option<u32>,
+    pub(super) ca_file: Option<PathBuf>,
     pub(super) credentials: Option<RawCredentials>,
 }
 

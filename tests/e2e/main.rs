@@ -35,6 +35,8 @@ mod mns;
 mod mns_credentials;
 /// The official SDKs against the same queue service, and our program after them.
 mod mns_sdks;
+/// Queues that cannot be read or emptied: said once, and mended by themselves.
+mod mns_trouble;
 /// nginx and HAProxy in front, as `config/` sets them up.
 mod proxies;
 /// What is said about those who were turned away, and signatures used twice.

@@ -188,7 +188,7 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 /// Whether `file` holds certificates that can be trusted, and nothing broken.
-fn check_ca(r: &mut Resolver<'_>, key: &str, file: &Path) -> bool {
+pub(super) fn check_ca(r: &mut Resolver<'_>, key: &str, file: &Path) -> bool {
     let fault = match certificates(file) {
         Ok(0) => format!("{} holds no PEM certificate", file.display()),
         Ok(_) => return true,

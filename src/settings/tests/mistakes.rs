@@ -151,6 +151,8 @@ sources.queue | batch = 0 | batch | out of range
 sources.queue | pollers = 0 | pollers | out of range
 sources.queue | visibility_timeout = '13h' | visibility_timeout | too long
 sources.queue | max_receives = 0 | max_receives | out of range
+sources.queue | queue = '' | queue | is empty
+sources.queue | ca_file = '/does/not/exist' | ca_file | No such file
 sources.queue | path = '/x' | path | unknown key
 sources.queue | auth = { scheme = 'none' } | auth | unknown key
 sources.queue | credentials = 'x' | credentials | expected a table

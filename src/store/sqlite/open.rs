@@ -61,7 +61,7 @@ impl StoreLock {
             .recursive(true)
             .mode(0o700)
             .create(folder)
-            .map_err(|error| not_writable(folder, &error))?;
+            .map_err(|error| no_folder(folder, &error))?;
         // Two names of one file share one lock.
         let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let mut lock_path = target.into_os_string();
@@ -74,7 +74,7 @@ impl StoreLock {
             .truncate(false)
             .mode(0o600)
             .open(&lock_path)
-            .map_err(|error| not_writable(folder, &error))?;
+            .map_err(|error| no_folder(folder, &error))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -109,6 +109,19 @@ impl StoreLock {
     /// The store that is locked.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+/// The same of the store's folder, where a file may stand in its way.
+fn no_folder(folder: &Path, error: &io::Error) -> OpenError {
+    let is_file = |path: &&Path| fs::metadata(path).is_ok_and(|there_is| !there_is.is_dir());
+    let Some(file) = folder.ancestors().find(is_file) else {
+        return not_writable(folder, error);
+    };
+    OpenError::Unusable {
+        path: folder.to_owned(),
+        problem: format!("is to be a folder, and {} is a file", file.display()),
+        hint: "move that file away, or set `store.path` to a place in another folder".to_owned(),
     }
 }
 

@@ -175,7 +175,7 @@ fn folders_that_cannot_be_used_are_named() {
     std::fs::write(&file, "x").unwrap();
     refused(
         &file.join("data/events.db"),
-        &["cannot be written", "store.path"],
+        &["data: is to be a folder", "file is a file", "store.path"],
     );
     refused(
         Path::new("/proc/nowhere/events.db"),
