@@ -31,7 +31,7 @@ pub(super) struct ListParams {
     #[param(minimum = 1, maximum = 500)]
     limit: Option<u32>,
     /// The `next` of the answer before, to go on.
-    #[param(value_type = Option<String>, format = Uuid)]
+    #[param(value_type = Option<String>, format = "uuid")]
     cursor: Option<EventId>,
 }
 
@@ -62,7 +62,7 @@ struct Events<'e> {
     events: Vec<EventView<'e>>,
     /// Where to go on, as `cursor`; null at the end. A search is bounded in
     /// time, so that there may be a `next` after few events, or none.
-    #[schema(value_type = Option<String>, format = Uuid, required)]
+    #[schema(value_type = Option<String>, format = "uuid", required)]
     next: Option<EventId>,
 }
 
@@ -101,7 +101,7 @@ pub(super) async fn list(
     path = "/api/events/{id}",
     operation_id = "get_event",
     tag = "events",
-    params(("id" = Uuid, Path, description = "The id of the event, in lower case")),
+    params(("id" = uuid::Uuid, Path, description = "The id of the event, in lower case")),
     responses(
         (status = 200, description = "The event with its deliveries and their attempts", body = HistoryView),
         (status = 400, description = "A parameter cannot be read", body = Problem, content_type = "application/problem+json"),
@@ -123,7 +123,7 @@ pub(super) async fn show(
     path = "/api/events/{id}/body",
     operation_id = "get_event_body",
     tag = "events",
-    params(("id" = Uuid, Path, description = "The id of the event, in lower case")),
+    params(("id" = uuid::Uuid, Path, description = "The id of the event, in lower case")),
     responses(
         (status = 200, description = "The body as it was received", body = String, content_type = "application/octet-stream"),
         (status = 400, description = "A parameter cannot be read", body = Problem, content_type = "application/problem+json"),

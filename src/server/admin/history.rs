@@ -22,7 +22,7 @@ use crate::store::{DeliveryHistory, History};
 #[schema(as = EventHistory)]
 pub(super) struct HistoryView<'h> {
     /// Its public id, a UUIDv7.
-    #[schema(value_type = String, format = Uuid)]
+    #[schema(value_type = String, format = "uuid")]
     id: EventId,
     /// The source it came in by.
     #[schema(value_type = String)]

@@ -100,7 +100,7 @@ pub(super) struct RedeliverMany {
     #[schema(minimum = 0.001, maximum = 1000)]
     rate: Option<f64>,
     /// The `next` of the answer before, to go on.
-    #[schema(value_type = Option<String>, format = Uuid)]
+    #[schema(value_type = Option<String>, format = "uuid")]
     cursor: Option<String>,
     /// The `next_due` of the answer before, to go on.
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -128,7 +128,7 @@ struct RedeliveredMany {
     /// Deliveries that were left alone, because they are running.
     running: u64,
     /// Where to go on, as `cursor`; null at the end.
-    #[schema(value_type = Option<String>, format = Uuid, required)]
+    #[schema(value_type = Option<String>, format = "uuid", required)]
     next: Option<EventId>,
     /// When the first of the next part is due, as `first_due`.
     #[schema(value_type = String, format = DateTime)]
@@ -141,7 +141,7 @@ struct RedeliveredMany {
     path = "/api/events/{id}/redeliver",
     operation_id = "redeliver_event",
     tag = "events",
-    params(("id" = Uuid, Path, description = "The id of the event, in lower case")),
+    params(("id" = uuid::Uuid, Path, description = "The id of the event, in lower case")),
     request_body = RedeliverOne,
     responses(
         (status = 200, description = "What was done", body = RedeliveredOne),

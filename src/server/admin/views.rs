@@ -24,7 +24,7 @@ impl Serialize for Time {
 #[schema(as = Event)]
 pub(in crate::server) struct EventView<'e> {
     /// Its public id, a UUIDv7.
-    #[schema(value_type = String, format = Uuid)]
+    #[schema(value_type = String, format = "uuid")]
     id: EventId,
     /// The source it came in by.
     #[schema(value_type = String)]
