@@ -18,6 +18,12 @@ impl Writer {
     /// those who wait for an answer.
     pub fn publish(&mut self, batch: Batch, effects: Effects) {
         self.shared.tallies.apply(&effects);
+        if effects.dirty {
+            self.shared.index.committed();
+        }
+        if !effects.removed.is_empty() {
+            self.shared.index.removed(effects.removed);
+        }
         for insert in batch.inserts {
             let placed = insert.placed.expect("the transaction placed every insert");
             if placed.duplicate {

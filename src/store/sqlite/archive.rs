@@ -1,12 +1,16 @@
 //! The operator's side of the engine.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use rusqlite::Connection;
 
-use super::SqliteStore;
-use crate::request::HandlerName;
+use super::rows::{millis, timestamp};
+use super::search::{self, Failure, OTHER_TYPES, Search};
+use super::{SqliteStore, events, reader};
+use crate::request::{HandlerName, SourceName};
 use crate::store::archive::{
     Archive, EventFilter, Found, HandlerState, Imported, MinuteCount, Page, Redeliver, Redelivered,
     StoreSize, Tail, TailPosition,
@@ -19,15 +23,57 @@ fn missing<T>() -> Result<T, StoreError> {
 
 #[async_trait]
 impl Archive for SqliteStore {
-    async fn events(&self, _filter: &EventFilter, _page: Page) -> Result<Found, StoreError> {
-        missing()
+    async fn events(&self, filter: &EventFilter, page: Page) -> Result<Found, StoreError> {
+        let filter = filter.clone();
+        let tallies = self.shared.tallies.snapshot();
+        let hold = Arc::clone(&self.shared.index.hold);
+        let search = move |store: &Connection, index: Option<&Connection>| {
+            Search {
+                store,
+                index,
+                filter: &filter,
+                page,
+                tallies: &tallies,
+                hold: &hold,
+            }
+            .run()
+        };
+        let (found, orphans) = self.searches.run(search).await?;
+        if !orphans.is_empty() {
+            self.shared.index.orphaned(orphans);
+        }
+        Ok(found)
     }
-    async fn tail(&self, _position: Option<TailPosition>, _limit: u32) -> Result<Tail, StoreError> {
-        missing()
+
+    async fn tail(&self, position: Option<TailPosition>, limit: u32) -> Result<Tail, StoreError> {
+        self.readers
+            .read(move |connection| reader::tail(connection, position, limit))
+            .await
     }
-    async fn minutes(&self, _since: Timestamp) -> Result<Vec<MinuteCount>, StoreError> {
-        missing()
+
+    async fn minutes(&self, since: Timestamp) -> Result<Vec<MinuteCount>, StoreError> {
+        let since = millis(since);
+        let counts = self
+            .searches
+            .run(move |_, index| match index {
+                Some(index) => search::minutes(index, since).map_err(Failure::Index),
+                // It is being built: nothing is counted yet.
+                None => Ok(Vec::new()),
+            })
+            .await?;
+        let counts = counts.into_iter().map(|count| MinuteCount {
+            minute: timestamp(count.minute),
+            source: SourceName::from_store(&count.source),
+            outcome: events::outcome(&count.outcome),
+            event_type: match count.event_type.as_str() {
+                OTHER_TYPES => "other".to_owned(),
+                _ => count.event_type,
+            },
+            events: count.events.cast_unsigned(),
+        });
+        Ok(counts.collect())
     }
+
     async fn redeliver(
         &self,
         _what: &Redeliver,

@@ -3,7 +3,8 @@
 //! In reading order: `open` (lock, looks, migrations), `queue` (what waits),
 //! `writer` (group commit) with its `answer`, `connection` and `upkeep`, `events` and `rows` (the SQL),
 //! `ids`, `window` (duplicates), `tally` (the backlog's counts), `checkpoint`;
-//! then `reader` (history, oldest), `roster` and `retention`.
+//! then `reader` (history, oldest), `roster` and `retention`; beside all of it
+//! `search`, with an index and threads of its own, for `archive`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -37,6 +38,7 @@ mod reader;
 mod retention;
 mod roster;
 mod rows;
+mod search;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -50,6 +52,7 @@ pub use open::StoreLock;
 use queue::{Insert, Queue, Record, Work};
 use reader::Readers;
 use rows::{millis, timestamp};
+use search::{Index, Searches};
 use tally::{Effects, Tallies};
 use writer::Writer;
 
@@ -71,6 +74,7 @@ struct Shared {
     /// Cancelled when the writer's thread is through.
     ended: CancellationToken,
     tallies: Tallies,
+    index: Arc<Index>,
 }
 
 impl Shared {
@@ -100,6 +104,7 @@ impl Drop for Ending {
 pub struct SqliteStore {
     shared: Arc<Shared>,
     readers: Arc<Readers>,
+    searches: Searches,
     /// How long a body is remembered; its event stays that long.
     dedup_window: Duration,
     clock: Arc<dyn Clock>,
@@ -130,6 +135,7 @@ impl SqliteStore {
             commit_fault: std::sync::atomic::AtomicBool::new(false),
             ended: CancellationToken::new(),
             tallies: Tallies::default(),
+            index: Arc::new(Index::new(&path, Arc::clone(&config.clock))),
         });
         let readers = Arc::new(Readers::new(path.clone()));
         let (dedup_window, clock) = (config.dedup_window, Arc::clone(&config.clock));
@@ -141,6 +147,12 @@ impl SqliteStore {
             Arc::clone(&readers),
         )
         .map_err(failed)?;
+        let no_thread = |error: std::io::Error| OpenError::Unusable {
+            path: path.clone(),
+            problem: format!("no thread for it: {error}"),
+            hint: "raise the limit on threads of this user or container".into(),
+        };
+        let searches = Searches::spawn(&shared.index).map_err(no_thread)?;
         let ending = Ending(Arc::clone(&shared));
         std::thread::Builder::new()
             .name("store".into())
@@ -149,14 +161,11 @@ impl SqliteStore {
                 let _ending = ending;
                 writer.run();
             })
-            .map_err(|error| OpenError::Unusable {
-                path,
-                problem: format!("no thread for it: {error}"),
-                hint: "raise the limit on threads of this user or container".into(),
-            })?;
+            .map_err(no_thread)?;
         Ok(Self {
             shared,
             readers,
+            searches,
             dedup_window,
             clock,
             returned: Arc::default(),
@@ -361,10 +370,12 @@ impl Store for SqliteStore {
 
     async fn close(&self) {
         self.shared.queue.close();
+        self.shared.index.stop();
         let written = async {
             // Readers first: the last connection to close, the writer's, copies
             // the log into the database.
             self.readers.close().await;
+            self.searches.close().await;
             self.shared.ended.cancelled().await;
         };
         if tokio::time::timeout(CLOSE_MAX, written).await.is_err() {

@@ -10,11 +10,19 @@ use tokio::sync::Semaphore;
 use super::events::find_event;
 use super::open::open_reader;
 use super::rows::{attempt_result, status, timestamp};
+use super::search::{body, summary};
 use super::{queue, readable};
 use crate::delivery::{Attempt, Reason, Report};
 use crate::event::EventId;
 use crate::request::HandlerName;
+use crate::store::archive::{Tail, TailPosition};
 use crate::store::{DeliveryHistory, History, StoreError};
+
+/// Bytes of bodies that one look at the tail gives.
+const TAIL_BYTES_MAX: usize = 16 << 20;
+
+/// Events beside those it gives that one look at the tail counts exactly.
+const TAIL_COUNTED_MAX: i64 = 100_000;
 
 /// Reads at the same time.
 const READERS_MAX: usize = 4;
@@ -187,4 +195,55 @@ pub fn oldest(
             Ok((row.get(0)?, row.get(1)?))
         })
         .optional()
+}
+
+/// What was stored after `position`, at most `limit` events and so many bytes,
+/// the newest.
+pub fn tail(connection: &Connection, position: Option<TailPosition>, limit: u32) -> Result<Tail> {
+    let newest: i64 = connection
+        .prepare_cached("SELECT coalesce(max(row), 0) FROM events")?
+        .query_row([], |row| row.get(0))?;
+    let mut tail = Tail {
+        events: Vec::new(),
+        position: TailPosition(newest),
+        skipped: 0,
+    };
+    let Some(TailPosition(from)) = position else {
+        return Ok(tail);
+    };
+    let rows: Vec<(i64, i64)> = connection
+        .prepare_cached(
+            "SELECT row, length(body) FROM events WHERE row > ?1 ORDER BY row DESC LIMIT ?2",
+        )?
+        .query_map([from, i64::from(limit)], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?
+        .collect::<Result<_>>()?;
+    let mut bytes = 0;
+    let mut oldest = newest + 1;
+    for (row, length) in rows {
+        bytes += usize::try_from(length).unwrap_or(usize::MAX / 2);
+        if bytes > TAIL_BYTES_MAX {
+            break;
+        }
+        if let Some(summary) = summary(connection, row)? {
+            tail.events.push((summary, body(connection, row)?.into()));
+        }
+        oldest = row;
+    }
+    tail.events.reverse();
+    // Numbers that were given to events that could not be stored are missing
+    // between the rows, so they are counted; not for ever, though.
+    let left_out: i64 = connection
+        .prepare_cached(
+            "SELECT count(*) FROM (SELECT 1 FROM events WHERE row > ?1 AND row < ?2 LIMIT ?3)",
+        )?
+        .query_row([from, oldest, TAIL_COUNTED_MAX], |row| row.get(0))?;
+    let left_out = if left_out == TAIL_COUNTED_MAX {
+        oldest - from - 1
+    } else {
+        left_out
+    };
+    tail.skipped = left_out.cast_unsigned();
+    Ok(tail)
 }

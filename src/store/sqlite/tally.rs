@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use rusqlite::Connection;
 
+use super::search::Removed;
 use crate::request::HandlerName;
 
 /// What a batch changes outside the database, once it is committed.
@@ -17,6 +18,8 @@ pub struct Effects {
     pub reopened: Option<i64>,
     /// Deliveries that were taken for hand-over: event, handler, attempt.
     pub taken: Vec<(i64, HandlerName, u32)>,
+    /// Events that were removed.
+    pub removed: Vec<Removed>,
     /// Whether a delivery is pending and due now.
     pub due: bool,
     /// Whether anything was written that needs a commit.

@@ -101,6 +101,7 @@ impl Writer {
     /// between two commits. Does nothing while a reader stands in the way.
     pub fn restart_wal(&mut self) {
         let Some(connection) = &self.connection else {
+            self.checkpointer.restart_tried(true);
             return;
         };
         // Whoever waits for a commit must not wait for a reader.
@@ -112,6 +113,7 @@ impl Writer {
         if let Err(error) = connection.busy_timeout(BUSY) {
             tracing::debug!(error = readable(&error), "no time limit could be set");
         }
+        self.checkpointer.restart_tried(matches!(restarted, Ok(0)));
         match restarted {
             Ok(busy) => tracing::debug!(busy, "the write-ahead log starts again"),
             Err(error) => tracing::debug!(error = readable(&error), "the log goes on"),
