@@ -14,7 +14,7 @@ use crate::delivery::{Delivery, DeliveryKey, Reason, WorkerId};
 use crate::event::EventId;
 use crate::handler::log::{LogConfig, LogOutput};
 use crate::handler::{HandlerError, Retry, testing};
-use crate::store::{Backlog, Claimed, Full, History, Purge, Purged, Receipt};
+use crate::store::{Backlog, Claimed, Enrolled, Full, History, Purge, Purged, Receipt};
 
 /// More than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -63,8 +63,8 @@ impl Store for ScriptedStore {
         Ok(0)
     }
 
-    async fn enrol(&self, _: &Roster, _: Timestamp) -> Result<Vec<(HandlerName, u64)>, StoreError> {
-        Ok(Vec::new())
+    async fn enrol(&self, _: &Roster, _: Timestamp) -> Result<Enrolled, StoreError> {
+        Ok(Enrolled::default())
     }
 
     async fn history(&self, _: EventId) -> Result<Option<History>, StoreError> {

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Backlog, Claimed, Full, History, OpenError, Purge, Purged, Receipt, Roster, Store, StoreConfig,
+    Backlog, Claimed, Enrolled, Full, History, OpenError, Purge, Purged, Receipt, Roster, Store, StoreConfig,
     StoreError, Wanted,
 };
 use crate::clock::Clock;
@@ -254,21 +254,17 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn enrol(
-        &self,
-        roster: &Roster,
-        now: Timestamp,
-    ) -> Result<Vec<(HandlerName, u64)>, StoreError> {
+    async fn enrol(&self, roster: &Roster, now: Timestamp) -> Result<Enrolled, StoreError> {
         let names: Vec<HandlerName> = roster.0.keys().cloned().collect();
         let now = millis(now);
-        let (returned, left) = self
+        let (returned, enrolled) = self
             .in_commit(move |tx, effects| {
                 effects.wrote();
                 roster::enrol(tx, &names, now)
             })
             .await?;
         *self.returned.lock().expect("a plain store cannot panic") = returned;
-        Ok(left)
+        Ok(enrolled)
     }
 
     async fn history(&self, id: EventId) -> Result<Option<History>, StoreError> {

@@ -115,7 +115,7 @@ pub fn history(connection: &Connection, id: EventId) -> Result<Option<History>> 
         .unwrap_or(0);
     let mut deliveries = connection
         .prepare_cached(
-            "SELECT handler, status, attempts, due, reason FROM deliveries
+            "SELECT handler, status, attempts, due, reason, failed, age_from FROM deliveries
              WHERE event = ?1 ORDER BY handler",
         )?
         .query_map([event.row], |row| {
@@ -123,10 +123,13 @@ pub fn history(connection: &Connection, id: EventId) -> Result<Option<History>> 
             let status = status(row.get(1)?);
             let due: Option<i64> = row.get(3)?;
             let reason: Option<String> = row.get(4)?;
+            let age_from: Option<i64> = row.get(6)?;
             Ok(DeliveryHistory {
                 handler: HandlerName::from_store(&name),
                 status,
                 attempts: row.get(2)?,
+                failed: row.get(5)?,
+                age_from: age_from.map(timestamp),
                 next_at: match status {
                     crate::delivery::Status::Pending => due.map(timestamp),
                     _ => None,

@@ -231,7 +231,7 @@ fn the_folder_is_made_and_commits_are_synced() {
     assert_eq!(pragma("wal_autocheckpoint"), "0");
     assert_eq!(pragma("temp_store"), "2", "in memory: there may be no /tmp");
     assert_eq!(pragma("journal_size_limit"), (64 << 20).to_string());
-    assert_eq!(pragma("user_version"), "1");
+    assert_eq!(pragma("user_version"), "2");
     assert_eq!(pragma("application_id"), 0x494d_5372.to_string());
     let mode = std::os::unix::fs::PermissionsExt::mode(
         &std::fs::metadata(path.parent().unwrap())
