@@ -6,6 +6,7 @@
 //! then `reader` (history, oldest), `roster` and `retention`.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -31,9 +32,11 @@ mod connection;
 mod events;
 mod ground;
 mod ids;
+mod import;
 mod open;
 mod queue;
 mod reader;
+mod redeliver;
 mod retention;
 mod roster;
 mod rows;
@@ -100,6 +103,7 @@ impl Drop for Ending {
 pub struct SqliteStore {
     shared: Arc<Shared>,
     readers: Arc<Readers>,
+    path: PathBuf,
     /// How long a body is remembered; its event stays that long.
     dedup_window: Duration,
     clock: Arc<dyn Clock>,
@@ -132,6 +136,7 @@ impl SqliteStore {
             tallies: Tallies::default(),
         });
         let readers = Arc::new(Readers::new(path.clone()));
+        let file = path.clone();
         let (dedup_window, clock) = (config.dedup_window, Arc::clone(&config.clock));
         let writer = Writer::new(
             config,
@@ -157,6 +162,7 @@ impl SqliteStore {
         Ok(Self {
             shared,
             readers,
+            path: file,
             dedup_window,
             clock,
             returned: Arc::default(),
@@ -313,7 +319,10 @@ impl Store for SqliteStore {
                 for (name, tally) in tally {
                     let oldest = match tally.unfinished {
                         0 => None,
-                        _ => reader::oldest(connection, &name, tally.settled_before)?,
+                        _ => {
+                            let (unfinished, from) = (tally.unfinished, tally.settled_before);
+                            reader::oldest(connection, &name, unfinished, from)?
+                        },
                     };
                     backlog.insert(name, (tally, oldest));
                 }

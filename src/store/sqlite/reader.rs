@@ -171,10 +171,39 @@ fn attempts(connection: &Connection, event: i64, handler: &str) -> Result<Vec<At
         .collect()
 }
 
+/// Where no more than this many deliveries of a handler are unfinished, all of
+/// them are looked at.
+const FEW: i64 = 1000;
+
+/// The first event with an unfinished delivery of `handler`, and when the
+/// oldest was received, which after an import may be another one. `unfinished`
+/// is their number, and none is before the row `from`.
+pub fn oldest(
+    connection: &Connection,
+    handler: &HandlerName,
+    unfinished: i64,
+    from: i64,
+) -> Result<Option<(i64, i64)>> {
+    if unfinished > FEW {
+        return first(connection, handler, from);
+    }
+    let (row, at) = connection
+        .prepare_cached(
+            "SELECT min(d.event), min(e.received_at)
+             FROM deliveries AS d INDEXED BY deliveries_open
+             JOIN events AS e ON e.row = d.event
+             WHERE d.handler = ?1 AND d.due IS NOT NULL",
+        )?
+        .query_row([handler.as_str()], |row| {
+            Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?))
+        })?;
+    Ok(row.zip(at))
+}
+
 /// The first event from `from` on with an unfinished delivery of `handler`,
 /// and when it was received. Walks along the primary key: where it stopped the
 /// next search goes on, so that all of them together read each row once.
-pub fn oldest(
+fn first(
     connection: &Connection,
     handler: &HandlerName,
     from: i64,
