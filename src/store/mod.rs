@@ -21,7 +21,7 @@ use crate::request::HandlerName;
 
 pub mod archive;
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 pub mod metrics;
 pub mod sqlite;
 

@@ -30,8 +30,8 @@ use crate::server::{
 use crate::signature::SchemeConfig;
 use crate::signature::ims::ImsConfig;
 use crate::store::{
-    Backlog, Claimed, Enrolled, Full, History, Inserted, Purge, Purged, Receipt, Roster, Store, StoreError,
-    Wanted,
+    Backlog, Claimed, Enrolled, Full, History, Inserted, Purge, Purged, Receipt, Roster, Store,
+    StoreError, Wanted,
 };
 
 /// Nothing in these tests takes longer unless it hangs.

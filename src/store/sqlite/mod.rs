@@ -17,8 +17,8 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Backlog, Claimed, Enrolled, Full, History, OpenError, Purge, Purged, Receipt, Roster, Store, StoreConfig,
-    StoreError, Wanted,
+    Backlog, Claimed, Enrolled, Full, History, OpenError, Purge, Purged, Receipt, Roster, Store,
+    StoreConfig, StoreError, Wanted,
 };
 use crate::clock::Clock;
 use crate::delivery::{DeliveryKey, Settlement, WorkerId};
@@ -322,7 +322,7 @@ impl Store for SqliteStore {
                         _ => {
                             let (unfinished, from) = (tally.unfinished, tally.settled_before);
                             reader::oldest(connection, &name, unfinished, from)?
-                        },
+                        }
                     };
                     backlog.insert(name, (tally, oldest));
                 }

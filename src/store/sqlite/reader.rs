@@ -203,11 +203,7 @@ pub fn oldest(
 /// The first event from `from` on with an unfinished delivery of `handler`,
 /// and when it was received. Walks along the primary key: where it stopped the
 /// next search goes on, so that all of them together read each row once.
-fn first(
-    connection: &Connection,
-    handler: &HandlerName,
-    from: i64,
-) -> Result<Option<(i64, i64)>> {
+fn first(connection: &Connection, handler: &HandlerName, from: i64) -> Result<Option<(i64, i64)>> {
     connection
         .prepare_cached(
             "SELECT d.event, e.received_at FROM deliveries AS d NOT INDEXED

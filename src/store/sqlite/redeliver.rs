@@ -12,8 +12,8 @@ use super::{SqliteStore, roster};
 use crate::delivery::Status;
 use crate::event::EventId;
 use crate::request::HandlerName;
-use crate::store::archive::{Archive, Page, Redeliver, Redelivered, Redelivery};
 use crate::store::StoreError;
+use crate::store::archive::{Archive, Page, Redeliver, Redelivered, Redelivery};
 
 /// Deliveries changed by one commit: few enough that no ack notices.
 const BATCH: u64 = 256;
@@ -101,7 +101,9 @@ impl SqliteStore {
         let mut next = None;
         match &what.events {
             Redelivery::One(id) => {
-                done = self.rounds_of(vec![*id], &rounds, what.dry_run, done).await?;
+                done = self
+                    .rounds_of(vec![*id], &rounds, what.dry_run, done)
+                    .await?;
             }
             Redelivery::Matching(filter, page) => {
                 let started = Instant::now();

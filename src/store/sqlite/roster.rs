@@ -47,7 +47,9 @@ pub fn enrol(
     let mut enrolled = Enrolled::default();
     for known in known(tx)? {
         if names.contains(&known.name) {
-            let paused = known.paused_at.map(|at| (known.name.clone(), timestamp(at)));
+            let paused = known
+                .paused_at
+                .map(|at| (known.name.clone(), timestamp(at)));
             enrolled.paused.extend(paused);
             returned.extend(known.returned_at.map(|at| (known.name, at)));
             continue;

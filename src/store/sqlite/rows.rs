@@ -10,8 +10,8 @@ use rusqlite::{Connection, Result, params};
 use super::events::load_event;
 use super::tally::Effects;
 use crate::delivery::{
-    Attempt, AttemptResult, Delivery, DeliveryKey, HISTORY_FIRST, HISTORY_LAST, Settlement, Status, Verdict,
-    WorkerId,
+    Attempt, AttemptResult, Delivery, DeliveryKey, HISTORY_FIRST, HISTORY_LAST, Settlement, Status,
+    Verdict, WorkerId,
 };
 use crate::request::HandlerName;
 

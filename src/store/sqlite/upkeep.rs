@@ -151,8 +151,7 @@ pub fn disk_free(path: &Path) -> Option<u64> {
 
 /// The pages in use. The file keeps the others, and they are used again.
 pub fn used_bytes(connection: &Connection) -> rusqlite::Result<u64> {
-    let number =
-        |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let pages = number("page_count")? - number("freelist_count")?;
     Ok((pages * number("page_size")?).max(0).cast_unsigned())
 }
