@@ -20,7 +20,7 @@ pub mod ims;
 pub mod json;
 mod parse;
 
-pub use parse::parse;
+pub use parse::{fingerprint, parse};
 
 /// The type of an event whose body is no JSON object with a usable `EventType`.
 pub const MALFORMED: &str = "malformed";

@@ -6,7 +6,7 @@ use rusqlite::ErrorCode;
 
 use super::queue::{Batch, Placed};
 use super::readable;
-use super::rows::timestamp;
+use super::rows::{millis, timestamp};
 use super::tally::Effects;
 use super::writer::Writer;
 use crate::delivery::Delivery;
@@ -40,6 +40,10 @@ impl Writer {
                 id: EventId(placed.id),
                 duplicate: placed.duplicate,
             }));
+        }
+        let now = millis(self.config.clock.now()).max(self.ids.last_ms());
+        for (fingerprint, row, at) in effects.remembered {
+            self.window.recall(fingerprint, row, at, now);
         }
         for record in batch.records {
             let result = if record.held {

@@ -7,6 +7,7 @@
 //! `search`, with an index and threads of its own, for `archive`.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,8 +18,8 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Backlog, Claimed, Full, History, OpenError, Purge, Purged, Receipt, Roster, Store, StoreConfig,
-    StoreError, Wanted,
+    Backlog, Claimed, Enrolled, Full, History, OpenError, Purge, Purged, Receipt, Roster, Store,
+    StoreConfig, StoreError, Wanted,
 };
 use crate::clock::Clock;
 use crate::delivery::{DeliveryKey, Settlement, WorkerId};
@@ -32,9 +33,11 @@ mod connection;
 mod events;
 mod ground;
 mod ids;
+mod import;
 mod open;
 mod queue;
 mod reader;
+mod redeliver;
 mod retention;
 mod roster;
 mod rows;
@@ -105,6 +108,7 @@ pub struct SqliteStore {
     shared: Arc<Shared>,
     readers: Arc<Readers>,
     searches: Searches,
+    path: PathBuf,
     /// How long a body is remembered; its event stays that long.
     dedup_window: Duration,
     clock: Arc<dyn Clock>,
@@ -138,6 +142,7 @@ impl SqliteStore {
             index: Arc::new(Index::new(&path, Arc::clone(&config.clock))),
         });
         let readers = Arc::new(Readers::new(path.clone()));
+        let file = path.clone();
         let (dedup_window, clock) = (config.dedup_window, Arc::clone(&config.clock));
         let writer = Writer::new(
             config,
@@ -166,6 +171,7 @@ impl SqliteStore {
             shared,
             readers,
             searches,
+            path: file,
             dedup_window,
             clock,
             returned: Arc::default(),
@@ -263,21 +269,17 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn enrol(
-        &self,
-        roster: &Roster,
-        now: Timestamp,
-    ) -> Result<Vec<(HandlerName, u64)>, StoreError> {
+    async fn enrol(&self, roster: &Roster, now: Timestamp) -> Result<Enrolled, StoreError> {
         let names: Vec<HandlerName> = roster.0.keys().cloned().collect();
         let now = millis(now);
-        let (returned, left) = self
+        let (returned, enrolled) = self
             .in_commit(move |tx, effects| {
                 effects.wrote();
                 roster::enrol(tx, &names, now)
             })
             .await?;
         *self.returned.lock().expect("a plain store cannot panic") = returned;
-        Ok(left)
+        Ok(enrolled)
     }
 
     async fn history(&self, id: EventId) -> Result<Option<History>, StoreError> {
@@ -326,7 +328,10 @@ impl Store for SqliteStore {
                 for (name, tally) in tally {
                     let oldest = match tally.unfinished {
                         0 => None,
-                        _ => reader::oldest(connection, &name, tally.settled_before)?,
+                        _ => {
+                            let (unfinished, from) = (tally.unfinished, tally.settled_before);
+                            reader::oldest(connection, &name, unfinished, from)?
+                        }
                     };
                     backlog.insert(name, (tally, oldest));
                 }

@@ -123,7 +123,7 @@ pub fn history(connection: &Connection, id: EventId) -> Result<Option<History>> 
         .unwrap_or(0);
     let mut deliveries = connection
         .prepare_cached(
-            "SELECT handler, status, attempts, due, reason FROM deliveries
+            "SELECT handler, status, attempts, due, reason, failed, age_from FROM deliveries
              WHERE event = ?1 ORDER BY handler",
         )?
         .query_map([event.row], |row| {
@@ -131,10 +131,13 @@ pub fn history(connection: &Connection, id: EventId) -> Result<Option<History>> 
             let status = status(row.get(1)?);
             let due: Option<i64> = row.get(3)?;
             let reason: Option<String> = row.get(4)?;
+            let age_from: Option<i64> = row.get(6)?;
             Ok(DeliveryHistory {
                 handler: HandlerName::from_store(&name),
                 status,
                 attempts: row.get(2)?,
+                failed: row.get(5)?,
+                age_from: age_from.map(timestamp),
                 next_at: match status {
                     crate::delivery::Status::Pending => due.map(timestamp),
                     _ => None,
@@ -176,14 +179,39 @@ fn attempts(connection: &Connection, event: i64, handler: &str) -> Result<Vec<At
         .collect()
 }
 
-/// The first event from `from` on with an unfinished delivery of `handler`,
-/// and when it was received. Walks along the primary key: where it stopped the
-/// next search goes on, so that all of them together read each row once.
+/// Where no more than this many deliveries of a handler are unfinished, all of
+/// them are looked at.
+const FEW: i64 = 1000;
+
+/// The first event with an unfinished delivery of `handler`, and when the
+/// oldest was received, which after an import may be another one. `unfinished`
+/// is their number, and none is before the row `from`.
 pub fn oldest(
     connection: &Connection,
     handler: &HandlerName,
+    unfinished: i64,
     from: i64,
 ) -> Result<Option<(i64, i64)>> {
+    if unfinished > FEW {
+        return first(connection, handler, from);
+    }
+    let (row, at) = connection
+        .prepare_cached(
+            "SELECT min(d.event), min(e.received_at)
+             FROM deliveries AS d INDEXED BY deliveries_open
+             JOIN events AS e ON e.row = d.event
+             WHERE d.handler = ?1 AND d.due IS NOT NULL",
+        )?
+        .query_row([handler.as_str()], |row| {
+            Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?))
+        })?;
+    Ok(row.zip(at))
+}
+
+/// The first event from `from` on with an unfinished delivery of `handler`,
+/// and when it was received. Walks along the primary key: where it stopped the
+/// next search goes on, so that all of them together read each row once.
+fn first(connection: &Connection, handler: &HandlerName, from: i64) -> Result<Option<(i64, i64)>> {
     connection
         .prepare_cached(
             "SELECT d.event, e.received_at FROM deliveries AS d NOT INDEXED

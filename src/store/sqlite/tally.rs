@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard};
 use rusqlite::Connection;
 
 use super::search::Removed;
+use crate::event::Fingerprint;
 use crate::request::HandlerName;
 
 /// What a batch changes outside the database, once it is committed.
@@ -24,6 +25,10 @@ pub struct Effects {
     pub due: bool,
     /// Whether anything was written that needs a commit.
     pub dirty: bool,
+    /// The highest row number so far.
+    pub last_row: i64,
+    /// Bodies that came in beside the line: fingerprint, row, time.
+    pub remembered: Vec<(Fingerprint, i64, i64)>,
 }
 
 impl Effects {
@@ -53,6 +58,18 @@ impl Effects {
     /// Notes that a job wrote something.
     pub fn wrote(&mut self) {
         self.dirty = true;
+    }
+
+    /// The number of the next row, for what is put in beside the line.
+    pub fn next_row(&mut self) -> i64 {
+        self.last_row += 1;
+        self.last_row
+    }
+
+    /// Notes that a body is there which the window should know, if it is young
+    /// enough.
+    pub fn remember(&mut self, fingerprint: Fingerprint, row: i64, at: i64) {
+        self.remembered.push((fingerprint, row, at));
     }
 
     /// Wakes whoever claims, after the commit.

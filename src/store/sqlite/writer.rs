@@ -182,9 +182,11 @@ impl Writer {
         for record in &mut batch.records {
             write_record(tx, record, effects)?;
         }
+        effects.last_row = self.ids.last_row();
         for job in &mut batch.jobs {
             job.run(tx, effects)?;
         }
+        self.ids.go_on_after(effects.last_row);
         debug_assert!(
             effects.dirty || tx.total_changes() == changes,
             "whatever writes says so"
