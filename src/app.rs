@@ -29,7 +29,8 @@ use crate::lifecycle;
 use crate::mns::{ClientError, QueueMetrics, Queues};
 use crate::request::SourceName;
 use crate::server::{
-    self, Admin, Callback, ConnectionLimits, Readiness, Refusals, ServerMetrics, Unready,
+    self, Admin, AdminMetrics, AdminParts, Callback, ConnectionLimits, HandlerInfo, Readiness,
+    Refusals, ServerMetrics, SourceInfo, Unready,
 };
 use crate::settings::{self, Settings};
 use crate::signature::SchemeError;
@@ -145,6 +146,7 @@ pub struct App {
 /// The series of all components.
 struct Metrics {
     server: ServerMetrics,
+    admin: AdminMetrics,
     ingest: IngestMetrics,
     queues: QueueMetrics,
     dispatch: DispatchMetrics,
@@ -168,6 +170,7 @@ impl App {
 
         let metrics = Metrics {
             server: ServerMetrics::new(),
+            admin: AdminMetrics::new(),
             ingest: IngestMetrics::default(),
             queues: QueueMetrics::default(),
             dispatch: DispatchMetrics::new(settings.handlers.iter().map(|lane| &lane.name)),
@@ -178,12 +181,8 @@ impl App {
         let readiness = Arc::new(Readiness::new());
         let refusals = Arc::new(Refusals::new());
         let close_admin = CancellationToken::new();
-        let endpoint = Admin::new(
-            &settings.admin,
-            Arc::clone(&readiness),
-            Arc::new(metrics.registry()),
-            Arc::clone(&refusals),
-        );
+        let parts = admin_parts(settings, &environment, &readiness, &refusals, &metrics);
+        let endpoint = Admin::new(&settings.admin, parts);
         let admin = tokio::spawn(server::run(
             admin,
             endpoint,
@@ -238,6 +237,7 @@ impl App {
         readiness.store_opened(Arc::clone(&store));
         show_last_events(settings, &archive, &metrics.ingest);
         readiness.archive_opened(archive);
+        readiness.lanes_started(Arc::clone(&dispatcher) as Arc<dyn server::Lanes>);
         let queues = Queues::start(&settings.queues, &ingest, &readiness, &metrics.queues)
             .map_err(|(source_name, problem)| StartError::Queue {
                 source_name,
@@ -328,6 +328,7 @@ impl Metrics {
     fn registry(&self) -> prometheus_client::registry::Registry {
         let mut registry = telemetry::registry();
         self.server.register(&mut registry);
+        self.admin.register(&mut registry);
         self.ingest.register(&mut registry);
         self.queues.register(&mut registry);
         self.dispatch.register(&mut registry);
@@ -335,6 +336,42 @@ impl Metrics {
         self.dropped.register(&mut registry);
         self.traces.register(&mut registry);
         registry
+    }
+}
+
+/// What the admin listener shows and steers.
+fn admin_parts(
+    settings: &Settings,
+    environment: &Environment,
+    readiness: &Arc<Readiness>,
+    refusals: &Arc<Refusals>,
+    metrics: &Metrics,
+) -> AdminParts {
+    let http = settings.sources.iter().map(|source| SourceInfo {
+        name: source.name.clone(),
+        kind: "http",
+    });
+    let queues = settings.queues.iter().map(|queue| SourceInfo {
+        name: queue.name.clone(),
+        kind: "mns",
+    });
+    let mut sources: Vec<SourceInfo> = http.chain(queues).collect();
+    sources.sort_by(|one, other| one.name.cmp(&other.name));
+    let handlers = settings.handlers.iter().map(|lane| HandlerInfo {
+        name: lane.name.clone(),
+        kind: lane.handler.kind(),
+    });
+    AdminParts {
+        readiness: Arc::clone(readiness),
+        refusals: Arc::clone(refusals),
+        registry: Arc::new(metrics.registry()),
+        clock: Arc::clone(&environment.clock),
+        server: metrics.server.clone(),
+        ingest: metrics.ingest.clone(),
+        dispatch: metrics.dispatch.clone(),
+        metrics: metrics.admin.clone(),
+        handlers: handlers.collect(),
+        sources,
     }
 }
 

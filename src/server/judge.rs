@@ -44,6 +44,11 @@ impl Judge {
         }
     }
 
+    /// The time to judge by.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// The largest body, in bytes.
     pub(super) fn body_bytes_max(&self) -> usize {
         self.body_bytes_max
@@ -52,11 +57,6 @@ impl Judge {
     /// The proxies whose word about the peer counts.
     pub(super) fn trusted_proxies(&self) -> &TrustedProxies {
         &self.trusted_proxies
-    }
-
-    /// The time to judge by.
-    pub(super) fn now(&self) -> Timestamp {
-        self.clock.now()
     }
 
     /// Who sent a request that came over a connection from `from`; `None`
@@ -74,7 +74,9 @@ impl Judge {
     ) -> Result<(Proof, KeptHead), Rejection> {
         check_size(request)?;
         if request.method() != Method::POST {
-            return Err(Rejection::MethodNotAllowed { allow: "POST" });
+            return Err(Rejection::MethodNotAllowed {
+                allow: Some("POST"),
+            });
         }
         if !source.admits(peer) {
             return Err(Rejection::Peer);

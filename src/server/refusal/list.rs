@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Refusal;
 use crate::request::SourceName;
-use crate::server::history::Time;
+use crate::server::admin::Time;
 
 /// So many refusals are kept.
-pub(super) const ENTRIES_MAX: usize = 1000;
+pub(in crate::server) const ENTRIES_MAX: usize = 1000;
 
 /// So many bytes of them, whatever the senders wrote.
 const BYTES_MAX: usize = 1024 * 1024;
@@ -33,21 +34,27 @@ pub struct Refusals {
 
 /// A refusal as operators see it. Nothing in it is a key, a signature or a
 /// token.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = Refusal)]
 pub struct RefusalView {
     /// When the last one of its kind was turned away.
+    #[schema(value_type = String, format = DateTime)]
     pub(in crate::server) at: Time,
     /// When the first one was.
+    #[schema(value_type = String, format = DateTime)]
     pub(in crate::server) first_at: Time,
     /// The source whose path it was sent to.
+    #[schema(value_type = String)]
     pub(in crate::server) source: SourceName,
     /// That path.
     pub(in crate::server) path: String,
     /// Who sent it; `None` where nobody can say.
+    #[schema(value_type = Option<String>, required)]
     pub(in crate::server) peer: Option<IpAddr>,
     /// Why it was turned away.
     pub(in crate::server) reason: &'static str,
     /// Our clock minus the sender's, where that is the reason.
+    #[schema(required)]
     pub(in crate::server) skew_seconds: Option<i64>,
     /// What may be wrong with it, one sentence each, found out by trying.
     pub(in crate::server) diagnosis: Vec<String>,
@@ -60,11 +67,13 @@ pub struct RefusalView {
 
 /// What a request's head says about where it comes from. Cut, and without any
 /// value that may be a secret.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Facts {
     /// The host that it names.
+    #[schema(required)]
     pub(in crate::server) host: Option<String>,
     /// The program that it comes from, as that says.
+    #[schema(required)]
     pub(in crate::server) user_agent: Option<String>,
     /// The names of the parameters in its query.
     pub(in crate::server) parameters: Vec<String>,

@@ -20,11 +20,11 @@ use crate::throttle::Throttle;
 use diagnostician::Diagnostician;
 pub(super) use sighting::{Origin, Sighting, peer_findings, signature_findings};
 
-pub(super) mod api;
 mod diagnostician;
 mod list;
 mod sighting;
 
+pub(super) use list::ENTRIES_MAX;
 pub use list::{RefusalView, Refusals};
 
 /// Lines per reason in each [`SPAN`].

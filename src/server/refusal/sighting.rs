@@ -15,7 +15,7 @@ use super::list::{Facts, RefusalView};
 use crate::ingest::Source;
 use crate::request::RequestHead;
 use crate::server::TrustedProxies;
-use crate::server::history::Time;
+use crate::server::admin::Time;
 use crate::server::peer::X_FORWARDED_FOR;
 use crate::signature::{HeadVerdict, OtherSource, RefusedBody, RefusedRequest, SignatureError};
 

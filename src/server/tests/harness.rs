@@ -30,8 +30,8 @@ use crate::server::{
 use crate::signature::SchemeConfig;
 use crate::signature::ims::{ImsConfig, ReusePolicy};
 use crate::store::{
-    Backlog, Claimed, Full, History, Inserted, Purge, Purged, Receipt, Roster, Store, StoreError,
-    Wanted,
+    Backlog, Claimed, Enrolled, Full, History, Inserted, Purge, Purged, Receipt, Roster, Store,
+    StoreError, Wanted,
 };
 
 /// Nothing in these tests takes longer unless it hangs.
@@ -163,8 +163,8 @@ impl Store for FakeStore {
         Ok(0)
     }
 
-    async fn enrol(&self, _: &Roster, _: Timestamp) -> Result<Vec<(HandlerName, u64)>, StoreError> {
-        Ok(Vec::new())
+    async fn enrol(&self, _: &Roster, _: Timestamp) -> Result<Enrolled, StoreError> {
+        Ok(Enrolled::default())
     }
 
     async fn history(&self, id: EventId) -> Result<Option<History>, StoreError> {
@@ -384,7 +384,8 @@ impl Answer {
         assert_eq!(problem["status"], status);
         assert_eq!(problem["type"], "about:blank");
         assert!(problem["title"].is_string());
-        assert_eq!(problem.as_object().unwrap().len(), 3, "{problem}");
+        let detail = usize::from(problem.get("detail").is_some());
+        assert_eq!(problem.as_object().unwrap().len(), 3 + detail, "{problem}");
     }
 }
 
@@ -462,6 +463,19 @@ impl Client {
         let rest = self.rest().await;
         assert!(rest.is_empty(), "{rest:?}");
         start.elapsed()
+    }
+
+    /// Reads until `text` has come; what came until then is gone.
+    pub(super) async fn hears(&mut self, text: &str) -> String {
+        loop {
+            let so_far = String::from_utf8_lossy(&self.read).into_owned();
+            if let Some(at) = so_far.find(text) {
+                let end = at + text.len();
+                self.read.drain(..end);
+                return so_far[..end].to_owned();
+            }
+            assert!(self.fill().await, "closed before {text:?}: {so_far:?}");
+        }
     }
 
     async fn fill(&mut self) -> bool {

@@ -1,6 +1,9 @@
 //! The listeners, tested over real sockets.
 
+mod access;
 mod admin;
+mod api;
+mod archive;
 mod connections;
 mod harness;
 mod http1;
@@ -9,3 +12,4 @@ mod reuse;
 mod signed_body;
 mod stop;
 mod unread;
+mod watching;
