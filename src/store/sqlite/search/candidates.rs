@@ -6,15 +6,16 @@ use std::collections::HashSet;
 use rusqlite::{Connection, Result, params};
 use uuid::Uuid;
 
+use super::bound;
 use super::index::Entry;
 use super::sieve::Range;
 use super::summary::id_in;
 
 /// Candidates of one chunk, about.
-const CHUNK: usize = 256;
+const CHUNK: usize = bound(256, 8);
 
 /// Candidates that one of many lists gives at the least.
-const SHARE_MIN: usize = 8;
+const SHARE_MIN: usize = bound(8, 2);
 
 /// Where candidates come from.
 #[derive(Debug)]

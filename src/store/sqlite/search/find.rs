@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
 use super::super::tally::Tally;
+use super::bound;
 use super::candidates::{Candidates, Failure};
 use super::index::Entry;
 use super::plan::plan;
@@ -21,7 +22,7 @@ use crate::store::archive::{EventFilter, EventSummary, Found, Page};
 const BUDGET: Duration = Duration::from_millis(30);
 
 /// Candidates looked at within one read transaction.
-const STEP: usize = 64;
+const STEP: usize = bound(64, 8);
 
 /// How long one read transaction of a walk goes on: no checkpoint waits longer.
 const STEP_TIME: Duration = Duration::from_millis(5);

@@ -37,7 +37,9 @@ fn refused_untouched(path: &Path, words: &[&str]) {
 async fn closed_store(folder: &TempDir) -> std::path::PathBuf {
     let path = folder.path().join("events.db");
     open(&path).unwrap().close().await;
-    assert_eq!(files(folder.path()).len(), 2, "database and lock only");
+    let expected =
+        ["events.db", "events.db-search", "events.db.lock"].map(|n| folder.path().join(n));
+    assert_eq!(files(folder.path()), expected, "no log and no journal");
     path
 }
 
