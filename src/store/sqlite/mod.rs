@@ -43,6 +43,7 @@ mod rows;
 mod tally;
 #[cfg(test)]
 mod tests;
+pub mod tools;
 mod upkeep;
 mod window;
 mod writer;
