@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::clock::Clock;
-use crate::dispatch::retention::{self, Retention};
+use crate::dispatch::retention::{Keeper, Retention};
 use crate::dispatch::{DispatchMetrics, Dispatcher, LaneConfig};
 use crate::handler::log::{LineFormat, Outputs};
 use crate::handler::{self, BuildContext, BuildError, Handler};
@@ -192,7 +192,7 @@ impl App {
 
         let (tracer, exporting) = traces(settings, &environment, &metrics)?;
         let handlers = handlers(settings, &environment, tracer.as_ref())?;
-        let Opened { store, archive } = store::open(
+        let opened = store::open(
             StoreConfig {
                 path: settings.store.path.clone(),
                 dedup_window: settings.store.dedup_window,
@@ -202,6 +202,7 @@ impl App {
             },
             lock,
         )?;
+        let Opened { store, archive } = opened.clone();
         let dispatcher = Dispatcher::start(
             &settings.dispatch,
             handlers,
@@ -251,7 +252,7 @@ impl App {
         let public = tokio::spawn(server::run(public, callback, limits, close_public.clone()));
         let upkeep = CancellationToken::new();
         follow_keys(settings, &ingest, &upkeep);
-        start_upkeep(settings, &environment, &store, metrics, &upkeep);
+        start_upkeep(settings, &environment, &opened, metrics, &upkeep);
         Ok(Self {
             ingest_address,
             admin_address,
@@ -493,20 +494,21 @@ fn show_last_events(settings: &Settings, archive: &Arc<dyn Archive>, metrics: &I
 fn start_upkeep(
     settings: &Settings,
     environment: &Environment,
-    store: &Arc<dyn Store>,
+    opened: &Opened,
     metrics: Metrics,
     stop: &CancellationToken,
 ) {
-    tokio::spawn(retention::run(
-        Retention {
-            finished: settings.store.retention,
-            dead: settings.store.retention_dead,
-        },
-        Arc::clone(store),
-        Arc::clone(&environment.clock),
-        stop.clone(),
-    ));
-    let (store, clock) = (Arc::clone(store), Arc::clone(&environment.clock));
+    let retention = Retention {
+        finished: settings.store.retention,
+        dead: settings.store.retention_dead,
+        bytes_max: settings.store.retention_bytes,
+        disk_free_min: settings.store.disk_free_min,
+        path: settings.store.path.clone(),
+    };
+    let clock = Arc::clone(&environment.clock);
+    let keeper = Keeper::new(retention, opened, clock, metrics.store.early_purged.clone());
+    tokio::spawn(keeper.run(stop.clone()));
+    let (store, clock) = (Arc::clone(&opened.store), Arc::clone(&environment.clock));
     let (dropped, stop) = (environment.dropped.clone(), stop.clone());
     tokio::spawn(async move {
         while !stop.is_cancelled() {

@@ -19,6 +19,7 @@ pub mod schema;
 pub mod send;
 pub mod serve;
 pub mod sign;
+pub mod store;
 pub mod usage;
 
 use usage::UsageError;
@@ -56,6 +57,8 @@ enum Command {
     Send(send::SendArgs),
     Explain(explain::ExplainArgs),
     Health(health::HealthArgs),
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Print the JSON Schema of the configuration file
     Schema,
     Completions(completions::CompletionsArgs),
@@ -83,6 +86,10 @@ impl Cli {
             Command::Health(args) => {
                 let loaded = load(config)?;
                 small_runtime()?.block_on(args.run(loaded.settings.admin.listen))
+            }
+            Command::Store(command) => {
+                let loaded = load(config)?;
+                command.run(&loaded.settings.store.path, &mut std::io::stdout().lock())
             }
             Command::Schema => Ok(schema::run(&mut std::io::stdout().lock())?),
             Command::Completions(args) => Ok(args.run(&mut std::io::stdout().lock())?),

@@ -77,6 +77,10 @@ pub struct StoreSettings {
     pub retention: Duration,
     /// How long events with a dead delivery are kept.
     pub retention_dead: Duration,
+    /// Bytes in use above which the oldest finished events go early.
+    pub retention_bytes: Option<u64>,
+    /// Bytes that should stay free on the disk; 0 where it does not matter.
+    pub disk_free_min: u64,
 }
 
 /// A configuration that can be used.

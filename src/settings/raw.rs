@@ -52,6 +52,8 @@ pub(super) struct RawStore {
     pub(super) dedup_entries_max: u32,
     pub(super) retention: String,
     pub(super) retention_dead: String,
+    pub(super) retention_bytes: Option<u64>,
+    pub(super) disk_free_min: u64,
 }
 
 #[derive(Deserialize)]

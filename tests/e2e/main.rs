@@ -51,6 +51,8 @@ mod schema;
 mod shell;
 /// Stops: drained, exit 0, nothing lost.
 mod shutdown;
+/// The store's file: checked, copied under load, made smaller, kept in bounds.
+mod store;
 /// Thousands of strangers, silent or forging, beside genuine senders.
 mod strangers;
 /// One trace per event, and a collector that nobody depends on.

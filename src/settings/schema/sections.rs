@@ -6,6 +6,9 @@ use super::{duration, file, list, secret, section, text, whole, with_default};
 
 const MIB: u64 = 1024 * 1024;
 
+/// More than any disk: the largest number that every reader of JSON keeps.
+const BYTES_MAX: u64 = (1 << 53) - 1;
+
 pub(super) fn server() -> Value {
     section(
         "The public listener.",
@@ -74,6 +77,15 @@ pub(super) fn store() -> Value {
             ),
             "retention": duration("30d", "How long finished events are kept; not below dedup_window."),
             "retention_dead": duration("90d", "How long events with a dead delivery are kept."),
+            "retention_bytes": whole(
+                MIB,
+                BYTES_MAX,
+                "The store's size, in bytes in use, above which the oldest finished events go before their time; not limited by default.",
+            ),
+            "disk_free_min": with_default(
+                whole(0, BYTES_MAX, "With less than this many bytes free on the store's disk finished events older than a day go before their time; 0 switches it off."),
+                1024 * MIB,
+            ),
         }),
     )
 }

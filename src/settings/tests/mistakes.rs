@@ -122,6 +122,8 @@ admin | token_file = '/does/not/exist' | token_file | No such file
 admin | token = 'a'\nmetrics_token = 'a' | metrics_token | is the same as admin.token
 store | retention = '30m' | retention | is below store.dedup_window ("1h")
 store | dedup_window = '0s' | dedup_window | too short
+store | retention_bytes = 1000 | retention_bytes | 1048576
+store | disk_free_min = -1 | disk_free_min | 0
 store | engine = 'postgres' | engine | found "postgres": the only one is "sqlite"
 store | path = ':memory:' | path | names no file
 store | path = '' | path | is empty

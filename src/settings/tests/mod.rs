@@ -121,6 +121,8 @@ fn the_base_means_what_the_contract_says() {
     assert_eq!(s.store.dedup_entries_max, 1_000_000);
     assert_eq!(s.store.retention, Duration::from_secs(30 * 86400));
     assert_eq!(s.store.retention_dead, Duration::from_secs(90 * 86400));
+    assert_eq!(s.store.retention_bytes, None);
+    assert_eq!(s.store.disk_free_min, 1 << 30);
     assert_eq!(s.dispatch.queue_capacity, 1024);
     assert_eq!(s.dispatch.queue_bytes_max, 33_554_432);
     assert_eq!(s.dispatch.drain, Duration::from_secs(8));

@@ -45,6 +45,7 @@ mod search;
 mod tally;
 #[cfg(test)]
 mod tests;
+pub mod tools;
 mod upkeep;
 mod window;
 mod writer;

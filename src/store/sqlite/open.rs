@@ -30,7 +30,7 @@ const OLDEST_READER: u32 = 1;
 const APPLICATION_ID: i32 = 0x494d_5372;
 
 /// What every SQLite file begins with.
-const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+pub const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 /// With less room than this SQLite may be unable to begin its log.
 const ROOM_BYTES_MIN: u64 = 256 * 1024;
@@ -223,8 +223,11 @@ pub fn failed(path: &Path, problem: &str, error: &rusqlite::Error) -> OpenError 
     }
 }
 
-enum Refusal {
+/// Why a file is not opened.
+pub enum Refusal {
+    /// It is not ours, or not yet.
     Open(OpenError),
+    /// It cannot be read.
     Sqlite(rusqlite::Error),
 }
 
@@ -236,7 +239,7 @@ impl From<rusqlite::Error> for Refusal {
 
 /// Reads the first bytes without SQLite, which would already make files beside
 /// it.
-fn look_first(path: &Path) -> Result<(), OpenError> {
+pub fn look_first(path: &Path) -> Result<(), OpenError> {
     let mut head = Vec::with_capacity(100);
     match File::open(path) {
         Ok(file) => file
@@ -343,7 +346,7 @@ fn newer(path: &Path, version: u32) -> OpenError {
 }
 
 /// Refuses files of other programs and of releases that this one cannot follow.
-fn check_owner(connection: &Connection, path: &Path) -> Result<(), Refusal> {
+pub fn check_owner(connection: &Connection, path: &Path) -> Result<(), Refusal> {
     let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let application: i32 =
         connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
