@@ -100,6 +100,7 @@ impl Drop for Ending {
         };
         self.0.set_health(Some(problem.into()));
         self.0.queue.abandon();
+        self.0.index.stop();
         self.0.ended.cancel();
     }
 }

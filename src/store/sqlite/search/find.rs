@@ -98,6 +98,7 @@ impl Search<'_> {
         if let Candidates::All = plan.candidates {
             return self.walk(&sieve, progress);
         }
+        let first = progress.range.ceiling;
         loop {
             let chunk = plan
                 .candidates
@@ -120,6 +121,10 @@ impl Search<'_> {
             match complete_to {
                 Some(end) => progress.range.ceiling = end,
                 None => return Ok(true),
+            }
+            // A page that ends where it began would lead nowhere.
+            if progress.is_over() && progress.range.ceiling < first {
+                return Ok(false);
             }
         }
     }

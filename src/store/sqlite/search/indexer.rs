@@ -1,6 +1,7 @@
 //! The thread that keeps the index: nicer than the rest of the service, behind
 //! it by a fraction of a second, and never an error for it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -23,6 +24,9 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(5);
 
 /// How long it lets the store's log start again.
 const HOLD_MAX: Duration = Duration::from_millis(20);
+
+/// With less room than this on the disk, the index does not grow.
+const ROOM_BYTES_MIN: u64 = 64 << 20;
 
 /// Rows whose taking in is worth a line in the log.
 const WORTH_TELLING: i64 = 100_000;
@@ -68,6 +72,12 @@ fn open_store(index: &Index) -> Result<Connection> {
     // The log is opened by the first look.
     store.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
     Ok(store)
+}
+
+/// Whether the disk has more room than the store may need at once.
+fn has_room(store: &Path) -> bool {
+    rustix::fs::statvfs(store)
+        .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) >= ROOM_BYTES_MIN)
 }
 
 /// Opens the index, or makes it; answers how many rows it does not know yet.
@@ -145,6 +155,10 @@ impl Work {
             Some(store) => store,
             None => self.store.insert(open_store(&self.index)?),
         };
+        // What room there is belongs to the store.
+        if !has_room(&self.index.store) {
+            return Ok(false);
+        }
         let filler = match &mut self.filler {
             Some(filler) => filler,
             None => {
