@@ -31,6 +31,8 @@ mod hang_up;
 mod keys;
 /// Acceptance and refusal, duplicates, and what the admin listener tells.
 mod line;
+/// The series of the contract, and what monitoring builds on.
+mod metrics;
 /// Events from a queue: stored before they are deleted, whatever goes wrong.
 mod mns;
 /// Where the key of a queue comes from, and keys that expire.

@@ -520,3 +520,29 @@ fn an_admin_listener_is_judged_by_its_real_address() {
         assert_eq!(judged.is_ok(), fits, "{address}");
     }
 }
+
+#[test]
+fn traces_are_off_until_a_collector_is_named() {
+    assert!(loaded(BASE, &[]).settings.traces.is_none());
+    for (endpoint, expected) in [
+        ("http://c:4318", "http://c:4318/v1/traces"),
+        ("http://c:4318/", "http://c:4318/v1/traces"),
+        ("https://c/otlp/", "https://c/otlp/v1/traces"),
+        ("https://c/otlp/v1/traces", "https://c/otlp/v1/traces"),
+    ] {
+        let toml = with("telemetry", &format!("otlp_endpoint = '{endpoint}'"));
+        let traces = loaded(&toml, &[]).settings.traces.unwrap();
+        assert_eq!(traces.endpoint, expected);
+        assert_eq!(traces.sample_ratio, 1.0);
+        assert_eq!(traces.service_name, "ims-receiver");
+    }
+    let toml = with(
+        "telemetry",
+        "otlp_endpoint = 'http://c:4318'\notlp_headers = { X-Token = 'canary' }",
+    );
+    let loaded = loaded(&toml, &[("IMS_RECEIVER__TELEMETRY__SAMPLE_RATIO", "0.25")]);
+    assert_eq!(loaded.settings.traces.as_ref().unwrap().sample_ratio, 0.25);
+    let shown = masked(&loaded);
+    assert!(shown.contains("sample_ratio = 0.25"), "{shown}");
+    assert!(!shown.contains("canary"), "{shown}");
+}
