@@ -143,9 +143,16 @@ impl Asked {
         let Changed { paused_at, changed } = self.client.read(&text)?;
         match paused_at {
             Some(since) => {
-                let already = if changed { "now paused" } else { "paused already" };
+                let already = if changed {
+                    "now paused"
+                } else {
+                    "paused already"
+                };
                 let since = when::absolute(since);
-                writeln!(out, "{name} is {already}, since {since}: its attempts at work finish, what comes waits.")?;
+                writeln!(
+                    out,
+                    "{name} is {already}, since {since}: its attempts at work finish, what comes waits."
+                )?;
             }
             None if changed => writeln!(out, "{name} goes on.")?,
             None => writeln!(out, "{name} was not paused.")?,
@@ -191,7 +198,10 @@ impl Asked {
             0 => writeln!(out, "Nothing waits for {name}.")?,
             n => {
                 let deliveries = screen::count(n, "delivery", "deliveries");
-                writeln!(out, "{deliveries} for {name} given up; `events redeliver --handler {name} --status dead` takes that back once it is configured again.")?;
+                writeln!(
+                    out,
+                    "{deliveries} for {name} given up; `events redeliver --handler {name} --status dead` takes that back once it is configured again."
+                )?;
             }
         }
         Ok(ExitCode::SUCCESS)

@@ -118,7 +118,9 @@ pub enum AdminError {
         detail: String,
     },
     /// The answer is none of this API.
-    #[error("{base} answers something that cannot be read ({problem}); is it the admin listener of an ims-receiver, and not older than this program?")]
+    #[error(
+        "{base} answers something that cannot be read ({problem}); is it the admin listener of an ims-receiver, and not older than this program?"
+    )]
     Unreadable {
         /// The address.
         base: String,
@@ -343,7 +345,9 @@ impl AdminClient {
             StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => {
                 AdminError::BadRequest(said())
             }
-            StatusCode::NOT_FOUND => AdminError::NotFound(format!("{base} has nothing there (404): {}", said())),
+            StatusCode::NOT_FOUND => {
+                AdminError::NotFound(format!("{base} has nothing there (404): {}", said()))
+            }
             StatusCode::CONFLICT => AdminError::Conflict(said()),
             status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
                 AdminError::Unavailable {
@@ -383,7 +387,10 @@ impl AdminClient {
             None => host.to_owned(),
         };
         let reason = if error.is_timeout() && !error.is_connect() {
-            format!("no whole answer within {} s ({authority})", ANSWER_TIMEOUT.as_secs())
+            format!(
+                "no whole answer within {} s ({authority})",
+                ANSWER_TIMEOUT.as_secs()
+            )
         } else {
             failure::reason(error, &authority, CONNECT_TIMEOUT)
         };

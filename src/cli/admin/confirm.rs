@@ -32,7 +32,10 @@ fn ask(
     question: &str,
     number: u64,
 ) -> io::Result<bool> {
-    write!(out, "{question}.\nType {number} to go on, anything else to leave it: ")?;
+    write!(
+        out,
+        "{question}.\nType {number} to go on, anything else to leave it: "
+    )?;
     out.flush()?;
     let mut answer = String::new();
     input.take(ANSWER_BYTES_MAX).read_line(&mut answer)?;

@@ -73,9 +73,8 @@ impl AdminArgs {
         loaded: Option<&Loaded>,
     ) -> Result<(Option<SecretString>, TokenFrom), UsageError> {
         if let Some(file) = &self.token_file {
-            let token = secrets::read_one(file).map_err(|error| {
-                UsageError(format!("--token-file: {error}; {}", error.hint()))
-            })?;
+            let token = secrets::read_one(file)
+                .map_err(|error| UsageError(format!("--token-file: {error}; {}", error.hint())))?;
             return Ok((Some(token), TokenFrom::File(file.clone())));
         }
         let Some(loaded) = loaded else {
@@ -102,9 +101,8 @@ fn is_ours(base: &Url, loaded: &Loaded) -> bool {
     if host.eq_ignore_ascii_case("localhost") {
         return true;
     }
-    host.parse::<std::net::IpAddr>().is_ok_and(|ip| {
-        ip.to_canonical().is_loopback() || ip == loaded.settings.admin.listen.ip()
-    })
+    host.parse::<std::net::IpAddr>()
+        .is_ok_and(|ip| ip.to_canonical().is_loopback() || ip == loaded.settings.admin.listen.ip())
 }
 
 fn parse_url(text: &str) -> Result<Url, String> {
@@ -135,7 +133,10 @@ fn bad_url(url: &str) -> UsageError {
 fn no_configuration(error: &LoadError) -> UsageError {
     match error {
         LoadError::NotFound { tried, .. } => {
-            let tried: Vec<String> = tried.iter().map(|path| path.display().to_string()).collect();
+            let tried: Vec<String> = tried
+                .iter()
+                .map(|path| path.display().to_string())
+                .collect();
             UsageError(format!(
                 "{NEITHER} (there is no configuration at {})",
                 tried.join(" or ")
@@ -156,11 +157,20 @@ mod tests {
         for (written, meant) in [
             ("http://127.0.0.1:9090", "http://127.0.0.1:9090/"),
             ("127.0.0.1:9090", "http://127.0.0.1:9090/"),
-            ("https://ops.example.com/ims/", "https://ops.example.com/ims/"),
+            (
+                "https://ops.example.com/ims/",
+                "https://ops.example.com/ims/",
+            ),
         ] {
             assert_eq!(parse_url(written).unwrap().as_str(), meant);
         }
-        for wrong in ["ftp://h/", "http://", "http://u:p@h/", "http://h/?token=x", ""] {
+        for wrong in [
+            "ftp://h/",
+            "http://",
+            "http://u:p@h/",
+            "http://h/?token=x",
+            "",
+        ] {
             assert!(parse_url(wrong).is_err(), "{wrong}");
         }
     }

@@ -15,8 +15,8 @@ const TEXT_BYTES_MAX: usize = 256;
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Filter")]
 pub struct FilterArgs {
-    /// The type, or a glob such as 'MediaConvert*'
-    #[arg(long, value_name = "GLOB", value_delimiter = ',')]
+    /// The type, or a glob such as 'MediaConvert*' or '{Snapshot,Transcode}*'
+    #[arg(long, value_name = "GLOB")]
     pub r#type: Vec<String>,
     /// The source it came in by
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
@@ -54,8 +54,9 @@ impl FilterArgs {
     /// The filter as parameters of a query. Times are instants from here on, so
     /// that all pages of an answer ask for the same.
     pub fn query(&self, now: Timestamp) -> Vec<(&'static str, String)> {
+        let types: Vec<String> = self.r#type.iter().flat_map(|list| globs(list)).collect();
         let lists = [
-            ("type", &self.r#type),
+            ("type", &types),
             ("source", &self.source),
             ("status", &self.status),
             ("outcome", &self.outcome),
@@ -84,7 +85,9 @@ impl FilterArgs {
         for (name, value) in self.query(now) {
             let value = Value::from(value);
             if matches!(name, "type" | "source" | "status" | "outcome") {
-                let list = members.entry(name).or_insert_with(|| Value::Array(Vec::new()));
+                let list = members
+                    .entry(name)
+                    .or_insert_with(|| Value::Array(Vec::new()));
                 if let Value::Array(list) = list {
                     list.push(value);
                 }
@@ -94,6 +97,20 @@ impl FilterArgs {
         }
         members
     }
+}
+
+/// The globs of a list; a comma within braces belongs to a glob.
+fn globs(list: &str) -> Vec<String> {
+    let mut depth = 0_usize;
+    let separates = |c: char| {
+        match c {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == ',' && depth == 0
+    };
+    list.split(separates).map(str::to_owned).collect()
 }
 
 fn text_of(when: When, now: Timestamp) -> String {
@@ -129,14 +146,26 @@ mod tests {
     fn flags_become_parameters_and_members() {
         let now: Timestamp = "2026-11-24T17:00:00Z".parse().unwrap();
         let filter = parsed(&[
-            "--type", "MediaConvert*,ProduceMediaComplete", "--status", "dead", "--status",
-            "pending", "--handler", "cms", "--media-id", "m", "--since", "2h", "--q", "a&b",
+            "--type",
+            "{A,B}*,ProduceMediaComplete",
+            "--status",
+            "dead",
+            "--status",
+            "pending",
+            "--handler",
+            "cms",
+            "--media-id",
+            "m",
+            "--since",
+            "2h",
+            "--q",
+            "a&b",
         ])
         .unwrap();
         assert_eq!(
             Value::Object(filter.members(now)),
             json!({
-                "type": ["MediaConvert*", "ProduceMediaComplete"],
+                "type": ["{A,B}*", "ProduceMediaComplete"],
                 "status": ["dead", "pending"],
                 "handler": "cms",
                 "media_id": "m",

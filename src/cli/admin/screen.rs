@@ -181,7 +181,11 @@ pub fn pretty(json: &str) -> String {
 
 fn push_escaped(out: &mut String, c: char) {
     let mut units = [0; 2];
-    if OneLine(c.encode_utf8(&mut [0; 4])).to_string().chars().eq([c]) {
+    if OneLine(c.encode_utf8(&mut [0; 4]))
+        .to_string()
+        .chars()
+        .eq([c])
+    {
         out.push(c);
     } else {
         for unit in c.encode_utf16(&mut units) {

@@ -294,7 +294,12 @@ mod tests {
             "5".into(),
             Cell::new("status 500", BAD).and(", and again", PLAIN),
         ]);
-        table.push(vec!["0193-bbbb".into(), "片头片尾".into(), "1234".into(), "".into()]);
+        table.push(vec![
+            "0193-bbbb".into(),
+            "片头片尾".into(),
+            "1234".into(),
+            "".into(),
+        ]);
         table
     }
 

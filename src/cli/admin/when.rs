@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 /// A time on the command line: an instant, or so long ago.
@@ -32,11 +30,12 @@ impl std::str::FromStr for When {
         if let Ok(at) = text.parse::<Timestamp>() {
             return Ok(Self::At(at));
         }
-        if let Ok(date) = text.parse::<Date>()
-            && text.len() == "2026-11-24".len()
-            && let Ok(midnight) = date.to_zoned(TimeZone::UTC)
+        // A day begins at midnight UTC, as all times here are UTC.
+        let is_date = text.len() == "2026-11-24".len();
+        if let Ok(at) = format!("{text}T00:00:00Z").parse::<Timestamp>()
+            && is_date
         {
-            return Ok(Self::At(midnight.timestamp()));
+            return Ok(Self::At(at));
         }
         ago(text).map(Self::Ago).ok_or_else(|| {
             "write a time like 2026-11-24T08:00:00Z or 2026-11-24, or how long ago, like 15m, 2h or 2d"
@@ -133,7 +132,17 @@ mod tests {
             let when: When = written.parse().unwrap();
             assert_eq!(when.instant(now), at(meant), "{written}");
         }
-        for wrong in ["", "m", "15", "15 m", "-2h", "soon", "2é", "2026-13-01", "99999999999999999999d"] {
+        for wrong in [
+            "",
+            "m",
+            "15",
+            "15 m",
+            "-2h",
+            "soon",
+            "2é",
+            "2026-13-01",
+            "99999999999999999999d",
+        ] {
             assert!(wrong.parse::<When>().is_err(), "{wrong}");
         }
         let long_ago: When = "9999999999d".parse().unwrap();

@@ -110,7 +110,11 @@ fn configuration(facts: &Facts) -> Vec<Finding> {
     const PART: &str = "configuration";
     match &facts.configuration {
         Configuration::Absent => {
-            vec![finding(PART, State::Note, "none here; --admin names the service")]
+            vec![finding(
+                PART,
+                State::Note,
+                "none here; --admin names the service",
+            )]
         }
         Configuration::Good { path, warnings } => {
             let path = path.display();
@@ -124,8 +128,10 @@ fn configuration(facts: &Facts) -> Vec<Finding> {
                 Ok(()) => State::Broken,
                 Err(_) => State::Critical,
             };
-            let mut findings: Vec<Finding> =
-                problems.iter().map(|line| finding(PART, state, line)).collect();
+            let mut findings: Vec<Finding> = problems
+                .iter()
+                .map(|line| finding(PART, state, line))
+                .collect();
             let first = findings.first_mut();
             if let Some(first) = first {
                 first.advice = Some(
@@ -140,7 +146,11 @@ fn configuration(facts: &Facts) -> Vec<Finding> {
 fn service(facts: &Facts) -> Vec<Finding> {
     const PART: &str = "service";
     let Some(admin) = &facts.admin else {
-        return vec![finding(PART, State::Unknown, "cannot be asked: nothing names its admin listener")];
+        return vec![finding(
+            PART,
+            State::Unknown,
+            "cannot be asked: nothing names its admin listener",
+        )];
     };
     if let Err(problem) = &facts.live {
         return vec![finding(PART, State::Critical, problem).advice(format!(
@@ -150,20 +160,31 @@ fn service(facts: &Facts) -> Vec<Finding> {
     }
     let version = match &facts.api {
         Ok(api) => {
-            let up = facts.now.duration_since(api.stats.started_at).unsigned_abs();
+            let up = facts
+                .now
+                .duration_since(api.stats.started_at)
+                .unsigned_abs();
             format!(", version {}, up {}", api.stats.version, when::took(up))
         }
         Err(_) => String::new(),
     };
     let Some((ready, lines)) = &facts.ready else {
-        return vec![finding(PART, State::Unknown, format!("{admin} runs; /readyz does not answer"))];
+        return vec![finding(
+            PART,
+            State::Unknown,
+            format!("{admin} runs; /readyz does not answer"),
+        )];
     };
     // `sources.NAME: …` is trouble of one source and no lack of readiness.
     let (troubles, reasons): (Vec<&String>, Vec<&String>) =
         lines.iter().partition(|line| line.starts_with("sources."));
     let mut findings = Vec::new();
     if *ready {
-        findings.push(finding(PART, State::Good, format!("{admin} is ready{version}")));
+        findings.push(finding(
+            PART,
+            State::Good,
+            format!("{admin} is ready{version}"),
+        ));
     } else {
         let reasons: Vec<&str> = reasons.iter().map(|line| line.as_str()).collect();
         let reasons = reasons.join("; ");
@@ -230,10 +251,16 @@ fn room(text: String, free: u64) -> Finding {
 fn store_of_service(facts: &Facts, api: &Api) -> Finding {
     match (&api.stats.store, &facts.file) {
         (Some(store), file) => {
-            let path = file.as_ref().map_or_else(String::new, |file| format!("{}: ", file.path.display()));
+            let path = file
+                .as_ref()
+                .map_or_else(String::new, |file| format!("{}: ", file.path.display()));
             room(format!("{path}{}", sizes(store)), store.disk_free_bytes)
         }
-        (None, _) => finding("store", State::Unknown, "the service does not say how large it is"),
+        (None, _) => finding(
+            "store",
+            State::Unknown,
+            "the service does not say how large it is",
+        ),
     }
 }
 
@@ -254,9 +281,16 @@ fn newest(facts: &Facts, api: &Api) -> Vec<Finding> {
         None => finding(PART, State::Note, "there is none yet"),
     }];
     if api.newest.is_some() {
-        let silent = api.stats.sources.iter().filter(|source| source.last_event_at.is_none());
+        let silent = api
+            .stats
+            .sources
+            .iter()
+            .filter(|source| source.last_event_at.is_none());
         findings.extend(silent.map(|source| {
-            let text = format!("source {} has had none since the start of the service", source.name);
+            let text = format!(
+                "source {} has had none since the start of the service",
+                source.name
+            );
             finding(PART, State::Note, text)
         }));
     }
@@ -268,7 +302,10 @@ fn answers(api: &Api) -> Option<Finding> {
     const PART: &str = "answers";
     let acks = &api.stats.acks;
     let unavailable: u64 = acks.iter().map(|minute| minute.unavailable).sum();
-    let slowest = acks.iter().filter_map(|minute| minute.max_ms).fold(0.0, f64::max);
+    let slowest = acks
+        .iter()
+        .filter_map(|minute| minute.max_ms)
+        .fold(0.0, f64::max);
     if unavailable > 0 {
         let n = screen::count(unavailable, "callback was", "callbacks were");
         let text = format!("{n} answered 503 in the last hour");
@@ -277,7 +314,9 @@ fn answers(api: &Api) -> Option<Finding> {
         ));
     }
     if slowest > ACK_MS_MAX {
-        let text = format!("the slowest of the last hour took {slowest:.0} ms; senders give up after 3000");
+        let text = format!(
+            "the slowest of the last hour took {slowest:.0} ms; senders give up after 3000"
+        );
         return Some(finding(PART, State::Look, text).advice(
             "Look at the store's disk: an answer took most of the sender's 3 s (ims_receiver_store_commit_seconds).",
         ));
@@ -290,9 +329,17 @@ fn answers(api: &Api) -> Option<Finding> {
 
 fn clock(api: &Api) -> Vec<Finding> {
     const PART: &str = "clock";
-    let skews = samples(&api.metrics, "ims_receiver_timestamp_skew_seconds", "source");
+    let skews = samples(
+        &api.metrics,
+        "ims_receiver_timestamp_skew_seconds",
+        "source",
+    );
     if skews.is_empty() {
-        return vec![finding(PART, State::Unknown, "no signed request to compare it with yet")];
+        return vec![finding(
+            PART,
+            State::Unknown,
+            "no signed request to compare it with yet",
+        )];
     }
     skews
         .into_iter()
@@ -321,7 +368,11 @@ fn refusals(facts: &Facts, api: &Api) -> Vec<Finding> {
             continue;
         }
         let source = refusal.source.as_deref().unwrap_or("no source");
-        let kind = (source, refusal.reason.as_str(), refusal.diagnosis.join("; "));
+        let kind = (
+            source,
+            refusal.reason.as_str(),
+            refusal.diagnosis.join("; "),
+        );
         let entry = kinds.entry(kind).or_insert((0, refusal.at));
         entry.0 += refusal.count;
         entry.1 = entry.1.max(refusal.at);
@@ -378,7 +429,11 @@ fn handlers(facts: &Facts, api: &Api) -> Vec<Finding> {
         }
     }
     if api.handlers.is_empty() {
-        findings.push(finding(PART, State::Note, "none is configured: events are stored and nothing is done"));
+        findings.push(finding(
+            PART,
+            State::Note,
+            "none is configured: events are stored and nothing is done",
+        ));
     }
     findings
 }
@@ -393,7 +448,9 @@ fn dead(handler: &HandlerRow, api: &Api) -> Option<Finding> {
     let deliveries = api.dead.iter().flat_map(|event| &event.deliveries);
     let own = deliveries.filter(|row| row.status == "dead" && row.handler == *name);
     for row in own {
-        *reasons.entry(row.reason.as_deref().unwrap_or("no reason kept")).or_default() += 1;
+        *reasons
+            .entry(row.reason.as_deref().unwrap_or("no reason kept"))
+            .or_default() += 1;
     }
     let mut reasons: Vec<(&str, u64)> = reasons.into_iter().collect();
     reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
@@ -423,7 +480,9 @@ fn waiting(handler: &HandlerRow, facts: &Facts) -> Option<Finding> {
     const PART: &str = "handlers";
     let name = &handler.name;
     let pending = screen::count(handler.pending, "delivery waits", "deliveries wait");
-    let oldest = handler.oldest_pending_at.map(|at| when::relative(at, facts.now));
+    let oldest = handler
+        .oldest_pending_at
+        .map(|at| when::relative(at, facts.now));
     let since = oldest.map_or_else(String::new, |ago| format!(", the oldest since {ago}"));
     if let Some(paused) = handler.paused_at {
         let ago = when::relative(paused, facts.now);

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use reqwest::Url;
 
-use crate::cli::admin::answers::{EventPage, EventRow, HandlerRow, Handlers, Refusal, Refusals, Stats};
+use crate::cli::admin::answers::{
+    EventPage, EventRow, HandlerRow, Handlers, Refusal, Refusals, Stats,
+};
 use crate::cli::admin::client::{Access, AdminClient, AdminError, TokenFrom};
 use crate::cli::admin::connect::AdminArgs;
 use crate::cli::health::reachable;
@@ -41,7 +43,10 @@ pub(super) struct Facts {
 /// The configuration.
 pub(super) enum Configuration {
     /// Can be used, with these warnings.
-    Good { path: PathBuf, warnings: Vec<String> },
+    Good {
+        path: PathBuf,
+        warnings: Vec<String>,
+    },
     /// Cannot be used: one line a problem.
     Broken(Vec<String>),
     /// There is none, and none is needed.
@@ -148,8 +153,8 @@ async fn ask(client: &AdminClient, facts: &mut Facts) {
 
 async fn api(client: &AdminClient) -> Result<Api, AdminError> {
     let limit = |n: u32| vec![("limit", n.to_string())];
-    let stats = client.get("/api/stats", &[("minutes", "60".to_owned())]);
-    let stats: Stats = stats.await?;
+    let last_hour = [("minutes", "60".to_owned())];
+    let stats: Stats = client.get("/api/stats", &last_hour).await?;
     let handlers: Handlers = client.get("/api/handlers", &[]).await?;
     let refusals: Refusals = client.get("/api/refusals", &limit(REFUSALS_MAX)).await?;
     let any_dead = handlers.handlers.iter().any(|handler| handler.dead > 0);

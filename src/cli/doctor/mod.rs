@@ -21,14 +21,16 @@ mod report;
 
 /// Look at every part of a service and say what to do; also where it is down
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "Exit 0 where nothing needs attention, 1 otherwise. Looks at the configuration,
+#[command(
+    after_help = "Exit 0 where nothing needs attention, 1 otherwise. Looks at the configuration,
 the listeners, the store and its disk, the clock, refused callbacks, dead and
 waiting deliveries, and queues. Whether the store's file is sound is a longer
 look: ims-receiver store check.
 
 Examples:
   ims-receiver doctor
-  ims-receiver doctor --json | jq -r '.what_to_do[].text'")]
+  ims-receiver doctor --json | jq -r '.what_to_do[].text'"
+)]
 pub struct DoctorArgs {
     #[command(flatten)]
     admin: AdminArgs,

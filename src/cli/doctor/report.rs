@@ -31,9 +31,16 @@ pub(super) fn text(findings: &[Finding], screen: &Screen, out: &mut dyn Write) -
     let mut part = "";
     for finding in findings {
         let (word, style) = word(finding.state);
-        let shown = if finding.part == part { "" } else { finding.part };
+        let shown = if finding.part == part {
+            ""
+        } else {
+            finding.part
+        };
         part = finding.part;
-        write!(out, "{HEADING}{shown:<14}{HEADING:#} {style}{word:<6}{style:#} ")?;
+        write!(
+            out,
+            "{HEADING}{shown:<14}{HEADING:#} {style}{word:<6}{style:#} "
+        )?;
         wrapped(&finding.text, INDENT, width, out)?;
     }
     let advice = what_to_do(findings);

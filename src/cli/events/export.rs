@@ -22,12 +22,14 @@ const BUFFER_BYTES: usize = 1 << 20;
 
 /// Write events as NDJSON, newest first: body, deliveries, attempts and all
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "A file gets its name only once it is whole; one that is there is not replaced.
+#[command(
+    after_help = "A file gets its name only once it is whole; one that is there is not replaced.
 
 Examples:
   ims-receiver events export --output all.ndjson
   ims-receiver events export --since 2d --status dead | jq -r .id
-  ims-receiver events export | ims-receiver events import - --admin http://127.0.0.1:9191")]
+  ims-receiver events export | ims-receiver events import - --admin http://127.0.0.1:9191"
+)]
 pub struct ExportArgs {
     #[command(flatten)]
     pub filter: FilterArgs,

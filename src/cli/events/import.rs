@@ -33,12 +33,14 @@ const PAUSE_MIN: Duration = Duration::from_millis(500);
 /// Put exported events into this store; those that are there already are left
 /// as they are
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "Events keep their ids, times, deliveries and attempts. Importing a file twice
+#[command(
+    after_help = "Events keep their ids, times, deliveries and attempts. Importing a file twice
 changes nothing the second time, so an interrupted import is simply repeated.
 
 Examples:
   ims-receiver events import all.ndjson
-  zstd -dc all.ndjson.zst | ims-receiver events import -")]
+  zstd -dc all.ndjson.zst | ims-receiver events import -"
+)]
 pub struct ImportArgs {
     /// Lines of `events export`; - is standard input
     #[arg(value_name = "FILE")]
@@ -196,7 +198,7 @@ fn line_number(text: &str) -> Option<(&str, usize, &str)> {
 enum BadLine {
     #[error("line {0} is no event: an export has a JSON object on each line")]
     NoObject(u64),
-    #[error("line {0} is longer than the {} MiB that one request may have", CHUNK_BYTES_MAX >> 20)]
+    #[error("line {0} is longer than the 8 MiB that one request may have")]
     TooLong(u64),
     #[error("after line {0}: {1}")]
     Unreadable(u64, io::Error),
@@ -320,7 +322,10 @@ mod tests {
         let bad = AdminError::BadRequest("line 3: `id` is missing".to_owned());
         assert_eq!(placed(&bad, &chunk, "f"), "f: line 40: `id` is missing");
         let bad = AdminError::BadRequest("something else".to_owned());
-        assert_eq!(placed(&bad, &chunk, "f"), "f, lines 1 to 40: something else");
+        assert_eq!(
+            placed(&bad, &chunk, "f"),
+            "f, lines 1 to 40: something else"
+        );
         let bad = AdminError::BadRequest("line 9: out of range".to_owned());
         assert!(placed(&bad, &chunk, "f").starts_with("f, lines 1 to 40"));
     }

@@ -152,7 +152,10 @@ pub(super) fn deliveries(deliveries: &[DeliveryRow], screen: &Screen) -> Cell {
             cell = cell.and(", ", FAINT);
         }
         cell = cell.and(&format!("{} ", delivery.handler), PLAIN);
-        cell = cell.and(&standing(delivery, screen), screen::of_status(&delivery.status));
+        cell = cell.and(
+            &standing(delivery, screen),
+            screen::of_status(&delivery.status),
+        );
     }
     cell
 }

@@ -27,12 +27,14 @@ const STEP: u64 = 200;
 
 /// Deliveries a second where nobody said anything.
 const RATE_DEFAULT: f64 = 50.0;
+const RATE_MIN: f64 = 0.001;
 const RATE_MAX: f64 = 1000.0;
 
 /// Send events to their handlers again: single ones, or all that a filter lets
 /// through
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "Attempt numbers go on, the age that retry.max_age limits starts anew, and what
+#[command(
+    after_help = "Attempt numbers go on, the age that retry.max_age limits starts anew, and what
 is running is left alone. By filter the number is shown first and has to be
 typed, or --yes given.
 
@@ -40,7 +42,8 @@ Examples:
   ims-receiver events redeliver 019ab3f2-7c1e-7d30-9f0e-2d6c1a4b5e6f
   ims-receiver events redeliver --status dead --handler cms --since 2d
   ims-receiver events redeliver --status dead --since 2d --dry-run
-  ims-receiver events redeliver --type 'ProduceMedia*' --since 1h --to archive --yes")]
+  ims-receiver events redeliver --type 'ProduceMedia*' --since 1h --to archive --yes"
+)]
 pub struct RedeliverArgs {
     /// Events by id, instead of a filter
     #[arg(value_name = "ID", conflicts_with_all = ["type", "source", "status", "outcome",
@@ -72,8 +75,10 @@ pub struct RedeliverArgs {
 
 fn parse_rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(rate) if rate > 0.0 && rate <= RATE_MAX => Ok(rate),
-        _ => Err(format!("write deliveries a second, above 0 and at most {RATE_MAX}")),
+        Ok(rate) if (RATE_MIN..=RATE_MAX).contains(&rate) => Ok(rate),
+        _ => Err(format!(
+            "write deliveries a second, {RATE_MIN} to {RATE_MAX}"
+        )),
     }
 }
 
@@ -213,7 +218,8 @@ impl RedeliverArgs {
                     bar.finish_and_clear();
                     let done = outcome(&steps.sum);
                     let on = go_on(steps.sum.next.as_deref());
-                    return Err(anyhow::Error::from(error).context(format!("{done}, then it broke off{on}")));
+                    return Err(anyhow::Error::from(error)
+                        .context(format!("{done}, then it broke off{on}")));
                 }
             }
         }
@@ -248,7 +254,10 @@ impl RedeliverArgs {
 
 fn go_on(next: Option<&str>) -> String {
     next.map_or_else(String::new, |next| {
-        format!("; the same command with --cursor {} goes on", screen::clean(next))
+        format!(
+            "; the same command with --cursor {} goes on",
+            screen::clean(next)
+        )
     })
 }
 
@@ -316,7 +325,10 @@ impl Steps {
         if let Some(next_due) = &self.sum.next_due {
             members.insert("first_due".to_owned(), json!(next_due));
         }
-        let text = session.client.post("/api/redeliver", &Value::Object(members)).await?;
+        let text = session
+            .client
+            .post("/api/redeliver", &Value::Object(members))
+            .await?;
         let done: Redelivered = session.client.read(&text)?;
         self.sum.events += done.events;
         self.sum.deliveries += done.deliveries;

@@ -103,7 +103,12 @@ fn head(event: &Event, screen: &Screen, out: &mut dyn Write) -> io::Result<()> {
         None => format!("{} (not in the catalogue)", event.r#type),
     };
     labelled(out, "type", &known, PLAIN)?;
-    labelled(out, "outcome", &event.outcome, screen::of_outcome(&event.outcome))?;
+    labelled(
+        out,
+        "outcome",
+        &event.outcome,
+        screen::of_outcome(&event.outcome),
+    )?;
     labelled(out, "received", &received, PLAIN)?;
     labelled(out, "source", &event.source, PLAIN)?;
     for (label, text) in [
@@ -120,7 +125,12 @@ fn head(event: &Event, screen: &Screen, out: &mut dyn Write) -> io::Result<()> {
     labelled(out, "verified", &verified(&event.verified), PLAIN)?;
     if event.duplicates > 0 {
         let again = screen::count(event.duplicates, "more time", "more times");
-        labelled(out, "duplicates", &format!("the same body came {again}"), PLAIN)?;
+        labelled(
+            out,
+            "duplicates",
+            &format!("the same body came {again}"),
+            PLAIN,
+        )?;
     }
     for (name, value) in &event.headers {
         labelled(out, "header", &format!("{name}: {value}"), FAINT)?;
@@ -173,7 +183,10 @@ fn fields(event: &Event, screen: &Screen, out: &mut dyn Write) -> io::Result<()>
             Kind::Object => "{…}, see the body".to_owned(),
             Kind::Array => {
                 let elements = value.elements().map_or(0, |all| all.len()) as u64;
-                format!("{}, see the body", screen::count(elements, "element", "elements"))
+                format!(
+                    "{}, see the body",
+                    screen::count(elements, "element", "elements")
+                )
             }
             _ => excerpt(&value.string_or_number().map_or(value.text().into(), |t| t)),
         };
@@ -249,7 +262,10 @@ fn timeline(event: &Event, screen: &Screen, out: &mut dyn Write) -> io::Result<(
         let Moment { text, style, .. } = &moment;
         let at = when::precise(moment.at);
         let text = clean(text);
-        writeln!(out, "{FAINT}{at}{FAINT:#}  {offset:>12}  {style}{text}{style:#}")?;
+        writeln!(
+            out,
+            "{FAINT}{at}{FAINT:#}  {offset:>12}  {style}{text}{style:#}"
+        )?;
         for excerpt in &moment.excerpts {
             writeln!(out, "{:42}{FAINT}{}{FAINT:#}", "", clean(excerpt))?;
         }
@@ -260,14 +276,25 @@ fn timeline(event: &Event, screen: &Screen, out: &mut dyn Write) -> io::Result<(
 fn moments(event: &Event, screen: &Screen) -> Vec<Moment> {
     let mut moments = vec![Moment {
         at: event.received_at,
-        text: format!("received by {}, verified: {}", event.source, verified(&event.verified)),
+        text: format!(
+            "received by {}, verified: {}",
+            event.source,
+            verified(&event.verified)
+        ),
         style: PLAIN,
         excerpts: Vec::new(),
     }];
     for delivery in &event.deliveries {
         let row = &delivery.row;
-        moments.extend(delivery.history.iter().map(|attempt| tried(&row.handler, attempt)));
-        if row.status == "pending" && let Some(next) = row.next_at {
+        moments.extend(
+            delivery
+                .history
+                .iter()
+                .map(|attempt| tried(&row.handler, attempt)),
+        );
+        if row.status == "pending"
+            && let Some(next) = row.next_at
+        {
             let text = match next > screen.now {
                 true => format!("{} is {}", row.handler, standing(row, screen)),
                 false => format!("{} is due", row.handler),
@@ -342,9 +369,20 @@ fn body(event: &Event, out: &mut dyn Write) -> io::Result<()> {
     }
     for (position, row) in bytes.chunks(16).take(HEX_BYTES_MAX / 16).enumerate() {
         let hex: Vec<String> = row.iter().map(|byte| format!("{byte:02x}")).collect();
-        let visible = |byte: &u8| if byte.is_ascii_graphic() { *byte as char } else { '.' };
+        let visible = |byte: &u8| {
+            if byte.is_ascii_graphic() {
+                *byte as char
+            } else {
+                '.'
+            }
+        };
         let text: String = row.iter().map(visible).collect();
-        writeln!(out, "  {:08x}  {:<47}  {text}", position * 16, hex.join(" "))?;
+        writeln!(
+            out,
+            "  {:08x}  {:<47}  {text}",
+            position * 16,
+            hex.join(" ")
+        )?;
     }
     if bytes.len() > HEX_BYTES_MAX {
         writeln!(out, "  … --body writes all of it")?;
@@ -420,7 +458,11 @@ mod tests {
             // The first has a byte that no text begins with.
             let encoded = body.replace("AAEC", "/wEC");
             let line = line.replace("00 01 02", "ff 01 02");
-            let text = format!("{}\"body_base64\":\"{encoded}\",{}", &EVENT[..start], &EVENT[end..]);
+            let text = format!(
+                "{}\"body_base64\":\"{encoded}\",{}",
+                &EVENT[..start],
+                &EVENT[end..]
+            );
             let shown = shown(&text, Some(80));
             assert!(shown.contains(&line), "{shown}");
             assert!(!shown.contains('\u{1b}'), "{shown}");

@@ -55,7 +55,11 @@ impl Reader {
             let data = std::mem::take(&mut self.data);
             let complete = std::mem::take(&mut self.has_data);
             return Ok(complete.then(|| Message {
-                event: if event.is_empty() { "message".to_owned() } else { event },
+                event: if event.is_empty() {
+                    "message".to_owned()
+                } else {
+                    event
+                },
                 data,
             }));
         }
@@ -117,9 +121,11 @@ mod tests {
         let refused = (0..1000).find(|_| reader.push(&piece).is_err());
         assert_eq!(refused, Some(LINE_BYTES_MAX / 4096));
         let mut reader = Reader::default();
-        let refused = (0..10_000).find(|_| reader.push(b"data: 0123456789abcdef0123456789\n").is_err());
+        let refused =
+            (0..10_000).find(|_| reader.push(b"data: 0123456789abcdef0123456789\n").is_err());
         assert!(refused.is_none());
-        let refused = (0..40_000).find(|_| reader.push(b"data: 0123456789abcdef0123456789\n").is_err());
+        let refused =
+            (0..40_000).find(|_| reader.push(b"data: 0123456789abcdef0123456789\n").is_err());
         assert!(refused.is_some());
     }
 }

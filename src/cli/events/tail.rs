@@ -192,7 +192,10 @@ impl<'a> Tail<'a> {
     /// Shows what came while the stream was broken: after the last event that
     /// was shown, or since the beginning where there was none.
     async fn fill_gap(&mut self, opened_at: Timestamp) -> anyhow::Result<()> {
-        let since = self.last.as_ref().map_or(opened_at, |last| last.received_at);
+        let since = self
+            .last
+            .as_ref()
+            .map_or(opened_at, |last| last.received_at);
         let mut query = self.filter.clone();
         query.retain(|(name, _)| *name != "since");
         query.push(("since", format!("{since:.3}")));
