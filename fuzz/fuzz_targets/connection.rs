@@ -23,7 +23,7 @@ use ims_receiver::server::{
 use ims_receiver::signature::SchemeConfig;
 use ims_receiver::signature::ims::ImsConfig;
 use ims_receiver::store::{
-    Backlog, Claimed, Full, History, Inserted, Purge, Purged, Receipt, Roster, Store, StoreError,
+    Backlog, Claimed, Enrolled, Full, History, Inserted, Purge, Purged, Receipt, Roster, Store, StoreError,
     Wanted,
 };
 use jiff::Timestamp;
@@ -261,8 +261,8 @@ impl Store for CountingStore {
         Ok(0)
     }
 
-    async fn enrol(&self, _: &Roster, _: Timestamp) -> Result<Vec<(HandlerName, u64)>, StoreError> {
-        Ok(Vec::new())
+    async fn enrol(&self, _: &Roster, _: Timestamp) -> Result<Enrolled, StoreError> {
+        Ok(Enrolled::default())
     }
 
     async fn history(&self, _: EventId) -> Result<Option<History>, StoreError> {

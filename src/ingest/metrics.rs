@@ -56,6 +56,17 @@ impl IngestMetrics {
         );
     }
 
+    /// When the last event of a source was stored, where that was in this
+    /// process.
+    pub fn last_event(&self, source: &SourceName) -> Option<Timestamp> {
+        let labels = SourceLabels {
+            source: Label(source.clone()),
+        };
+        let seconds = self.last_event.get(&labels)?.get();
+        let at = Timestamp::from_millisecond((seconds * 1_000.0) as i64).ok();
+        at.filter(|at| *at > Timestamp::UNIX_EPOCH)
+    }
+
     /// Prepares what will be counted when `event` is on disk.
     pub(super) fn count_of(&self, event: &NewEvent, now: Timestamp) -> EventCount {
         let source = SourceLabels {

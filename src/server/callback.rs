@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::accept::{CLOSE_ANSWER_MAX, Endpoint};
+use super::activity::{Activity, Answered};
 use super::body::{self, BodyBudget, BodyError, Share};
 use super::connection::{Connection, Working};
 use super::detached::Detached;
@@ -56,6 +57,7 @@ struct Inner {
     budget: Arc<BodyBudget>,
     ack_deadline: Duration,
     refusals: RefusalLog,
+    activity: Arc<Activity>,
     failures: Throttle,
     close: CancellationToken,
 }
@@ -95,6 +97,7 @@ impl Callback {
             budget: BodyBudget::new(config.body_bytes_in_flight_max),
             ack_deadline: config.ack_deadline,
             refusals: RefusalLog::new(),
+            activity: Arc::clone(metrics.activity()),
             failures: Throttle::new(FAILURE_LINES_MAX, FAILURE_SPAN),
             close,
         }))
@@ -122,7 +125,7 @@ impl Endpoint for Callback {
                 let stranger = Refusal::of(&rejection).is_some();
                 let early = stranger || !request.body().is_end_stream();
                 let answer = rejection.response();
-                route.metrics.count_answer(answer.status());
+                inner.count_answer(route, answer.status(), stranger);
                 Answering::Now(Some(ended(answer, early && !http2, connection)))
             }
         }
@@ -183,7 +186,7 @@ impl Inner {
             return Err(Rejection::NotFound);
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let allow = "GET, HEAD";
+            let allow = Some("GET, HEAD");
             return Err(Rejection::MethodNotAllowed { allow });
         }
         if !self.readiness.is_ready() {
@@ -217,6 +220,17 @@ impl Inner {
             connection: Arc::clone(connection),
             working,
         })
+    }
+
+    fn count_answer(&self, route: &Route, status: StatusCode, stranger: bool) {
+        route.metrics.count_answer(status);
+        let answered = match status {
+            StatusCode::OK => Answered::Acked,
+            StatusCode::SERVICE_UNAVAILABLE => Answered::Unavailable,
+            _ if stranger => Answered::Refused,
+            _ => return,
+        };
+        self.activity.count(self.judge.now(), answered);
     }
 
     fn note_refusal(&self, route: &Route, rejection: &Rejection, peer: Option<IpAddr>) {
@@ -262,9 +276,12 @@ impl Inner {
             }
         };
         if working.is_some() {
-            route.metrics.observe_ack(since.elapsed());
+            let took = since.elapsed();
+            route.metrics.observe_ack(took);
+            self.activity.observe(self.judge.now(), took);
         }
-        route.metrics.count_answer(answer.status());
+        let stranger = matches!(&stored, Err(rejection) if Refusal::of(rejection).is_some());
+        self.count_answer(&route, answer.status(), stranger);
         drop(working);
         let early = stored.is_err() && !http2;
         ended(answer, early, &connection)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use hyper::body::{Body, Incoming};
 use hyper::{Method, Request};
+use jiff::Timestamp;
 
 use super::ServerConfig;
 use super::body::BodyError;
@@ -43,6 +44,11 @@ impl Judge {
         }
     }
 
+    /// The time to judge by.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// The largest body, in bytes.
     pub(super) fn body_bytes_max(&self) -> usize {
         self.body_bytes_max
@@ -63,7 +69,9 @@ impl Judge {
     ) -> Result<(Proof, KeptHead), Rejection> {
         check_size(request)?;
         if request.method() != Method::POST {
-            return Err(Rejection::MethodNotAllowed { allow: "POST" });
+            return Err(Rejection::MethodNotAllowed {
+                allow: Some("POST"),
+            });
         }
         if !source.admits(peer) {
             return Err(Rejection::Peer);

@@ -186,6 +186,8 @@ async fn history(body: &str) -> History {
             handler: HandlerName::new("cms").unwrap(),
             status: Status::Pending,
             attempts: 1,
+            failed: 1,
+            age_from: None,
             next_at: Some(at("2026-11-24T06:31:08Z")),
             reason: Some(Reason::new("status 500")),
             history: vec![Attempt {

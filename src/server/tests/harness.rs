@@ -30,8 +30,8 @@ use crate::server::{
 use crate::signature::SchemeConfig;
 use crate::signature::ims::ImsConfig;
 use crate::store::{
-    Backlog, Claimed, Full, History, Inserted, Purge, Purged, Receipt, Roster, Store, StoreError,
-    Wanted,
+    Backlog, Claimed, Enrolled, Full, History, Inserted, Purge, Purged, Receipt, Roster, Store,
+    StoreError, Wanted,
 };
 
 /// Nothing in these tests takes longer unless it hangs.
@@ -163,8 +163,8 @@ impl Store for FakeStore {
         Ok(0)
     }
 
-    async fn enrol(&self, _: &Roster, _: Timestamp) -> Result<Vec<(HandlerName, u64)>, StoreError> {
-        Ok(Vec::new())
+    async fn enrol(&self, _: &Roster, _: Timestamp) -> Result<Enrolled, StoreError> {
+        Ok(Enrolled::default())
     }
 
     async fn history(&self, id: EventId) -> Result<Option<History>, StoreError> {
