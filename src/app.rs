@@ -30,7 +30,7 @@ use crate::mns::{ClientError, QueueMetrics, Queues};
 use crate::request::SourceName;
 use crate::server::{
     self, Admin, AdminMetrics, AdminParts, Callback, ConnectionLimits, HandlerInfo, Readiness,
-    ServerMetrics, SourceInfo, Unready,
+    Refusals, ServerMetrics, SourceInfo, Unready,
 };
 use crate::settings::{self, Settings};
 use crate::signature::SchemeError;
@@ -169,8 +169,9 @@ impl App {
             dropped: DroppedLines::default(),
         };
         let readiness = Arc::new(Readiness::new());
+        let refusals = Arc::new(Refusals::new());
         let close_admin = CancellationToken::new();
-        let parts = admin_parts(settings, &environment, &readiness, &metrics);
+        let parts = admin_parts(settings, &environment, &readiness, &refusals, &metrics);
         let endpoint = Admin::new(&settings.admin, parts);
         let admin = tokio::spawn(server::run(
             admin,
@@ -216,10 +217,12 @@ impl App {
             Arc::clone(&ingest),
             Arc::clone(&readiness),
             &metrics.server,
+            refusals,
             close_public.clone(),
         );
         readiness.store_opened(Arc::clone(&store));
         readiness.archive_opened(archive);
+        readiness.lanes_started(Arc::clone(&dispatcher) as Arc<dyn server::Lanes>);
         let queues = Queues::start(&settings.queues, &ingest, &readiness, &metrics.queues)
             .map_err(|(source_name, problem)| StartError::Queue {
                 source_name,
@@ -319,6 +322,7 @@ fn admin_parts(
     settings: &Settings,
     environment: &Environment,
     readiness: &Arc<Readiness>,
+    refusals: &Arc<Refusals>,
     metrics: &Metrics,
 ) -> AdminParts {
     let http = settings.sources.iter().map(|source| SourceInfo {
@@ -337,6 +341,7 @@ fn admin_parts(
     });
     AdminParts {
         readiness: Arc::clone(readiness),
+        refusals: Arc::clone(refusals),
         registry: Arc::new(metrics.registry()),
         clock: Arc::clone(&environment.clock),
         server: metrics.server.clone(),
@@ -412,7 +417,7 @@ fn follow_keys(settings: &Settings, ingest: &Ingest, stop: &CancellationToken) {
     for (path, source) in ingest.sources() {
         let mut configs = settings.sources.iter();
         if let Some(config) = configs.find(|config| config.path == path) {
-            key_files::follow(config, source, stop);
+            key_files::follow(config, source, ingest.clock(), stop);
         }
     }
 }

@@ -21,7 +21,7 @@ use ims_receiver::server::{
     self, Callback, ConnectionLimits, Readiness, ServerConfig, ServerMetrics, Unready,
 };
 use ims_receiver::signature::SchemeConfig;
-use ims_receiver::signature::ims::ImsConfig;
+use ims_receiver::signature::ims::{ImsConfig, ReusePolicy};
 use ims_receiver::store::{
     Backlog, Claimed, Enrolled, Full, History, Inserted, Purge, Purged, Receipt, Roster, Store, StoreError,
     Wanted,
@@ -137,6 +137,7 @@ async fn listen() -> SocketAddr {
         Arc::new(ingest),
         readiness,
         &ServerMetrics::new(),
+        Arc::default(),
         close.clone(),
     );
     let listener = TcpListener::bind(config.listen)
@@ -170,6 +171,7 @@ fn sources() -> [SourceConfig; 2] {
         callback_urls: vec!["https://www.example.com/your/callback".to_owned()],
         public_origin: None,
         tolerance: Duration::from_secs(300),
+        reuse: ReusePolicy::Note,
     });
     let source = |name: &str, path: &str, auth| SourceConfig {
         keys_file: None,

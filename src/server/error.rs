@@ -11,6 +11,7 @@ use hyper::Response;
 
 use super::auth::Denied;
 use super::body::BodyError;
+use crate::ingest::{AcceptError, Reused};
 use crate::signature::SignatureError;
 use crate::store::{Full as StoreFull, StoreError};
 
@@ -50,6 +51,9 @@ pub(super) enum Rejection {
     /// The sender could not be proved.
     #[error(transparent)]
     Signature(#[from] SignatureError),
+    /// The signature was used before, for another body.
+    #[error("{0}")]
+    Reused(Reused),
     /// The body could not be read.
     #[error(transparent)]
     Body(#[from] BodyError),
@@ -82,9 +86,9 @@ impl Rejection {
             Self::Peer | Self::Denied(Denied::ForeignHost | Denied::CrossOrigin) => {
                 StatusCode::FORBIDDEN
             }
-            Self::Signature(_) | Self::Denied(Denied::NoToken | Denied::WrongToken) => {
-                StatusCode::UNAUTHORIZED
-            }
+            Self::Signature(_)
+            | Self::Reused(_)
+            | Self::Denied(Denied::NoToken | Denied::WrongToken) => StatusCode::UNAUTHORIZED,
             Self::Denied(Denied::NotJson) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Body(BodyError::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Body(BodyError::Late) => StatusCode::REQUEST_TIMEOUT,
@@ -149,5 +153,14 @@ impl Rejection {
             _ => {}
         }
         response
+    }
+}
+
+impl From<AcceptError> for Rejection {
+    fn from(error: AcceptError) -> Self {
+        match error {
+            AcceptError::Full(full) => Self::StoreFull(full),
+            AcceptError::Reused(reused) => Self::Reused(reused),
+        }
     }
 }

@@ -54,6 +54,11 @@ impl Judge {
         self.body_bytes_max
     }
 
+    /// The proxies whose word about the peer counts.
+    pub(super) fn trusted_proxies(&self) -> &TrustedProxies {
+        &self.trusted_proxies
+    }
+
     /// Who sent a request that came over a connection from `from`; `None`
     /// where nobody can say.
     pub(super) fn peer(&self, from: IpAddr, request: &Request<Incoming>) -> Option<IpAddr> {

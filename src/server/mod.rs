@@ -42,6 +42,7 @@ pub use connection::Connection;
 pub use health::{Readiness, Unready};
 pub use metrics::ServerMetrics;
 pub use peer::TrustedProxies;
+pub use refusal::{RefusalView, Refusals};
 
 /// The public listener.
 #[derive(Debug, Clone)]

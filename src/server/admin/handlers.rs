@@ -14,6 +14,7 @@ use super::AdminState;
 use super::input::JsonBody;
 use super::query::{Nothing, Query};
 use super::views::{Problem, Time};
+use crate::dispatch::Dispatcher;
 use crate::request::HandlerName;
 use crate::server::error::Rejection;
 
@@ -24,6 +25,17 @@ pub trait Lanes: Send + Sync + 'static {
 
     /// Attempts start again.
     fn resume(&self, handler: &HandlerName);
+}
+
+impl Lanes for Dispatcher {
+    fn pause(&self, handler: &HandlerName) {
+        // Only configured handlers come here.
+        Dispatcher::pause(self, handler);
+    }
+
+    fn resume(&self, handler: &HandlerName) {
+        Dispatcher::resume(self, handler);
+    }
 }
 
 /// A handler, and what waits for it.

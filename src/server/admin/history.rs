@@ -80,6 +80,10 @@ impl<'h> HistoryView<'h> {
         let mut view = Self::new(history);
         view.body_base64
             .get_or_insert_with(|| BASE64.encode(&history.event.content.body));
+        for (view, delivery) in view.deliveries.iter_mut().zip(&history.deliveries) {
+            view.failed = Some(delivery.failed);
+            view.age_from = delivery.age_from.map(Time);
+        }
         view
     }
 
@@ -129,6 +133,15 @@ struct DeliveryView<'h> {
     /// Why it is not `succeeded`, where there is a reason.
     #[schema(value_type = Option<String>, required)]
     reason: Option<&'h Reason>,
+    /// In an export only: how many attempts of this round have failed.
+    #[schema(value_type = u32)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed: Option<u32>,
+    /// In an export only: from when on its age counts, where that is not the
+    /// event's arrival.
+    #[schema(value_type = String, format = DateTime)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    age_from: Option<Time>,
     /// The first 5 and the last 20 attempts.
     history: Vec<AttemptView<'h>>,
 }
@@ -141,6 +154,8 @@ impl<'h> DeliveryView<'h> {
             attempts: delivery.attempts,
             next_at: delivery.next_at.map(Time),
             reason: delivery.reason.as_ref(),
+            failed: None,
+            age_from: None,
             history: delivery.history.iter().map(AttemptView::new).collect(),
         }
     }

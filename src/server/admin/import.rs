@@ -137,6 +137,9 @@ struct ImportedDelivery {
     attempts: u32,
     next_at: Option<Timestamp>,
     reason: Option<String>,
+    #[serde(default)]
+    failed: u32,
+    age_from: Option<Timestamp>,
     history: Vec<ImportedAttempt>,
 }
 
@@ -216,6 +219,8 @@ impl ImportedDelivery {
             attempts: self.attempts,
             next_at: self.next_at,
             reason: self.reason.map(Reason::new),
+            failed: self.failed,
+            age_from: self.age_from,
             history: self
                 .history
                 .into_iter()

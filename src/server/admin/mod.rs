@@ -34,7 +34,7 @@ use super::accept::{ConnectionLimits, Endpoint};
 use super::auth::Access;
 use super::connection::Connection;
 use super::error::Rejection;
-use super::{AdminConfig, Readiness, ServerMetrics};
+use super::{AdminConfig, Readiness, Refusals, ServerMetrics};
 use crate::clock::Clock;
 use crate::dispatch::DispatchMetrics;
 use crate::ingest::IngestMetrics;
@@ -52,6 +52,7 @@ mod metrics;
 mod openapi;
 mod query;
 mod redeliver;
+mod refusals;
 mod slowdown;
 mod stats;
 mod tail;
@@ -59,6 +60,7 @@ mod views;
 
 pub use handlers::Lanes;
 pub use metrics::AdminMetrics;
+pub(in crate::server) use views::Time;
 
 /// Few people and programs look in here; more may wait. A page that is open in
 /// a browser takes one for its live tail, and those are bounded on their own,
@@ -88,6 +90,8 @@ pub struct AdminParts {
     /// Whether the service is ready; brings the store, the archive and the
     /// lanes when they are there.
     pub readiness: Arc<Readiness>,
+    /// The last refusals.
+    pub refusals: Arc<Refusals>,
     /// All series, for `/metrics`.
     pub registry: Arc<Registry>,
     /// What time it is.

@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 use super::AdminState;
 use super::query::{Nothing, Query};
 use super::views::{EventView, Problem};
-use super::{events, export, handlers, import, redeliver, stats, tail};
+use super::{events, export, handlers, import, redeliver, refusals, stats, tail};
 
 /// What is said of the API as a whole.
 #[derive(OpenApi)]
@@ -58,6 +58,7 @@ pub(super) fn routes() -> Router<Arc<AdminState>> {
         .routes(routes!(handlers::pause))
         .routes(routes!(handlers::resume))
         .routes(routes!(handlers::discard))
+        .routes(routes!(refusals::list))
         .routes(routes!(stats::stats))
         .routes(routes!(tail::tail))
         .routes(routes!(export::export))

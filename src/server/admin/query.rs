@@ -212,7 +212,15 @@ impl Params for FilterWords {
 }
 
 /// Adds the words of a list, which are separated by commas.
-fn add(words: &mut Vec<String>, name: &str, list: &str) -> Result<(), Rejection> {
+///
+/// # Errors
+/// [`Rejection::BadRequest`] where one is empty or too long, or there are too
+/// many.
+pub(in crate::server) fn add(
+    words: &mut Vec<String>,
+    name: &str,
+    list: &str,
+) -> Result<(), Rejection> {
     // A comma within braces belongs to a glob.
     let mut depth = 0_usize;
     let separates = |c: char| {
@@ -305,7 +313,11 @@ fn each<T>(
         .map(Some)
 }
 
-fn one_of<T: Copy>(
+/// The one of `all` that is spelt like `word`.
+///
+/// # Errors
+/// [`Rejection::BadRequest`] where none is.
+pub(in crate::server) fn one_of<T: Copy>(
     name: &str,
     word: &str,
     all: &[T],

@@ -10,7 +10,7 @@ use crate::request::{HandlerName, SourceName};
 use crate::store::archive::{DeliverySummary, EventSummary};
 
 /// RFC 3339, UTC, with milliseconds and no more.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::server) struct Time(pub(in crate::server) Timestamp);
 
 impl Serialize for Time {
