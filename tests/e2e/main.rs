@@ -34,6 +34,8 @@ mod mns;
 mod mns_credentials;
 /// The official SDKs against the same queue service, and our program after them.
 mod mns_sdks;
+/// What an operator does at a terminal: find events, send them again, look.
+mod operator;
 /// nginx and HAProxy in front, as `config/` sets them up.
 mod proxies;
 /// What is said about those who were turned away, and signatures used twice.

@@ -153,10 +153,9 @@ fn service(facts: &Facts) -> Vec<Finding> {
         )];
     };
     if let Err(problem) = &facts.live {
-        return vec![finding(PART, State::Critical, problem).advice(format!(
-            "Start the service, or look at why it ended: its log says so, for instance journalctl -u ims-receiver. Senders give up within seconds, so what they send to {} now is lost.",
-            "the public listener"
-        ))];
+        return vec![finding(PART, State::Critical, problem).advice(
+            "Start the service, or find out why it ended: its log says so, for instance journalctl -u ims-receiver. Senders give up within seconds, so what they send now is lost.",
+        )];
     }
     let version = match &facts.api {
         Ok(api) => {
