@@ -466,3 +466,104 @@ impl fmt::Debug for AdminClient {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+pub(in crate::cli) mod tests {
+    use axum::Router;
+    use axum::http::HeaderMap as Fields;
+    use axum::routing::{get, post};
+
+    use super::*;
+
+    /// A client of a service that answers like this.
+    pub(in crate::cli) async fn fake(router: Router, token: Option<&str>) -> AdminClient {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        AdminClient::new(Access {
+            base: Url::parse(&format!("http://{address}")).unwrap(),
+            found_by: "the test names it".to_owned(),
+            token: token.map(SecretString::from),
+            token_from: TokenFrom::Nowhere,
+        })
+        .unwrap()
+    }
+
+    fn answering(status: u16, body: &'static str) -> Router {
+        let status = StatusCode::from_u16(status).unwrap();
+        Router::new().fallback(move || async move { (status, body) })
+    }
+
+    #[tokio::test]
+    async fn failures_say_what_to_do() {
+        let told = r#"{"title":"x","detail":"`limit`: write a number\u001b[2J"}"#;
+        for (status, body, said) in [
+            (401, "", "it wants a token; give the file"),
+            (403, "", "name it as 127.0.0.1 or localhost"),
+            (403, told, "(403): `limit`"),
+            (400, told, r"`limit`: write a number\u{1b}[2J"),
+            (409, told, "write a number"),
+            (404, "<html>", "has nothing there (404)"),
+            (503, told, "cannot answer now (status 503): `limit`"),
+            (429, "", "status 429"),
+            (302, "", "status 302"),
+            (200, "<html>", "is it the admin listener"),
+        ] {
+            let client = fake(answering(status, body), None).await;
+            let error = client.get::<serde_json::Value>("/api/x", &[]).await;
+            let error = error.unwrap_err();
+            assert!(error.to_string().contains(said), "{status}: {error}");
+            assert!(!error.to_string().contains('\u{1b}'), "{error}");
+            assert_eq!(error.is_temporary(), status == 503 || status == 429);
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_carry_the_token_and_their_query() {
+        let router = Router::new()
+            .route(
+                "/api/x",
+                get(|fields: Fields, uri: axum::http::Uri| async move {
+                    let token = fields["authorization"].to_str().unwrap().to_owned();
+                    serde_json::json!([token, uri.query()]).to_string()
+                }),
+            )
+            .route(
+                "/api/y",
+                post(|fields: Fields, body: String| async move {
+                    let kind = fields["content-type"].to_str().unwrap().to_owned();
+                    serde_json::json!([kind, body]).to_string()
+                }),
+            );
+        let client = fake(router, Some("s3cret")).await;
+        let query = [("q", "a&b= ü".to_owned()), ("type", "A*".to_owned())];
+        let (token, query): (String, String) = client.get("/api/x", &query).await.unwrap();
+        assert_eq!(token, "Bearer s3cret");
+        assert_eq!(query, "q=a%26b%3D+%C3%BC&type=A*");
+        let text = client.post("/api/y", &serde_json::json!({})).await.unwrap();
+        assert_eq!(text, r#"["application/json","{}"]"#);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_breaks_off_is_an_error() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await;
+            let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n";
+            stream.write_all(head).await.unwrap();
+        });
+        let client = AdminClient::new(Access {
+            base: Url::parse(&format!("http://{address}")).unwrap(),
+            found_by: String::new(),
+            token: None,
+            token_from: TokenFrom::Nowhere,
+        });
+        let client = client.unwrap();
+        let mut pieces = client.open("/api/export", &[]).await.unwrap();
+        assert_eq!(pieces.next().await.unwrap().unwrap(), "{}\n");
+        assert!(pieces.next().await.is_err());
+    }
+}

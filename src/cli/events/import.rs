@@ -329,4 +329,43 @@ mod tests {
         let bad = AdminError::BadRequest("line 9: out of range".to_owned());
         assert!(placed(&bad, &chunk, "f").starts_with("f, lines 1 to 40"));
     }
+
+    #[tokio::test]
+    async fn a_service_that_is_busy_is_asked_again() {
+        use std::sync::atomic::{AtomicU32, Ordering};
+
+        use axum::Router;
+        use axum::http::StatusCode;
+        use axum::routing::post;
+
+        let asked = std::sync::Arc::new(AtomicU32::new(0));
+        let counted = std::sync::Arc::clone(&asked);
+        let answer = move || {
+            let first = counted.fetch_add(1, Ordering::Relaxed) == 0;
+            async move {
+                match first {
+                    true => (StatusCode::SERVICE_UNAVAILABLE, ""),
+                    false => (StatusCode::OK, r#"{"added":2,"known":1}"#),
+                }
+            }
+        };
+        let router = Router::new().route("/api/import", post(answer));
+        let session = Session {
+            client: crate::cli::admin::client::tests::fake(router, None).await,
+            screen: screen::Screen {
+                width: None,
+                now: jiff::Timestamp::UNIX_EPOCH,
+            },
+            json: false,
+        };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "{}\n{}\n{}\n").unwrap();
+        let args = ImportArgs {
+            file: file.path().to_owned(),
+        };
+        let mut out = Vec::new();
+        args.run(&session, &mut out).await.unwrap();
+        assert_eq!(out, b"2 events added, 1 known already\n");
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+    }
 }

@@ -339,3 +339,119 @@ impl Steps {
         Ok(self.sum.next.is_some() && self.left != Some(0))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use axum::Router;
+    use axum::routing::post;
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::admin::client::tests::fake;
+    use crate::cli::admin::screen::Screen;
+
+    #[derive(Debug, Parser)]
+    struct Program {
+        #[command(flatten)]
+        redeliver: RedeliverArgs,
+    }
+
+    fn parsed(arguments: &[&str]) -> Result<RedeliverArgs, clap::Error> {
+        let all = ["x"].iter().chain(arguments);
+        Program::try_parse_from(all).map(|program| program.redeliver)
+    }
+
+    /// A service with this many matching events, one delivery each; answers
+    /// the requests that it got.
+    async fn service(matching: u64) -> (Session, Arc<Mutex<Vec<Value>>>) {
+        let asked: Arc<Mutex<Vec<Value>>> = Arc::default();
+        let kept = Arc::clone(&asked);
+        let answer = move |body: String| {
+            let body: Value = serde_json::from_str(&body).unwrap();
+            let from: u64 = body["cursor"].as_str().unwrap_or("0").parse().unwrap();
+            let limit = body["limit"].as_u64().unwrap();
+            let events = limit.min(matching - from);
+            let next = from + events;
+            kept.lock().unwrap().push(body);
+            async move {
+                let next_due = format!("due-{next}");
+                let next = (next < matching).then(|| next.to_string());
+                json!({ "events": events, "deliveries": events, "running": 0, "next": next, "next_due": next_due }).to_string()
+            }
+        };
+        let router = Router::new().route("/api/redeliver", post(answer));
+        let session = Session {
+            client: fake(router, None).await,
+            screen: Screen {
+                width: None,
+                now: "2026-11-24T17:00:00Z".parse().unwrap(),
+            },
+            json: false,
+        };
+        (session, asked)
+    }
+
+    async fn run(arguments: &[&str], matching: u64) -> (String, Vec<Value>) {
+        let (session, asked) = service(matching).await;
+        let mut out = Vec::new();
+        let args = parsed(arguments).unwrap();
+        args.run(&session, &mut out).await.unwrap();
+        let asked = asked.lock().unwrap().clone();
+        (String::from_utf8(out).unwrap(), asked)
+    }
+
+    #[tokio::test]
+    async fn all_that_matches_is_counted_first_and_then_sent_step_by_step() {
+        let arguments = ["--status", "dead", "--since", "1h", "--rate", "7", "--yes"];
+        let (said, asked) = run(&arguments, 450).await;
+        assert_eq!(said, "450 deliveries of 450 events are due again\n");
+        let (counted, sent) = asked.split_first().unwrap();
+        assert_eq!(counted["dry_run"], true);
+        assert_eq!(sent.len(), 3);
+        for (step, from) in sent.iter().zip([0, 200, 400]) {
+            assert!(step.get("dry_run").is_none());
+            assert_eq!(step["status"], json!(["dead"]));
+            assert_eq!(step["since"], "2026-11-24T16:00:00.000Z");
+            assert_eq!(step["rate"], 7.0);
+            // One schedule over all steps.
+            if from > 0 {
+                assert_eq!(step["cursor"], from.to_string());
+                assert_eq!(step["first_due"], format!("due-{from}"));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_limit_holds_over_all_steps() {
+        let arguments = ["--type", "*", "--limit", "250", "--to", "a,b", "--yes"];
+        let (said, asked) = run(&arguments, 1000).await;
+        assert_eq!(said, "250 deliveries of 250 events are due again\n");
+        let limits: Vec<u64> = asked
+            .iter()
+            .filter_map(|body| body["limit"].as_u64())
+            .collect();
+        assert_eq!(limits, [250, 200, 50]);
+        assert_eq!(asked[1]["handlers"], json!(["a", "b"]));
+        let (said, asked) = run(&["--type", "*", "--dry-run"], 0).await;
+        assert_eq!((said.as_str(), asked.len()), ("Nothing matches.\n", 1));
+    }
+
+    #[test]
+    fn ids_and_filters_exclude_each_other() {
+        let id = "019ab3f2-7c1e-7d30-9f0e-2d6c1a4b5e6f";
+        assert!(parsed(&[id, id, "--handler", "cms"]).is_ok());
+        for wrong in [
+            &[id, "--status", "dead"][..],
+            &[id, "--rate", "5"],
+            &[id, "--dry-run"],
+            &["no-id"],
+            &["--rate", "0", "--type", "*"],
+            &["--rate", "NaN", "--type", "*"],
+            &["--limit", "0", "--type", "*"],
+        ] {
+            assert!(parsed(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}
