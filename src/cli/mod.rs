@@ -10,10 +10,14 @@ use crate::clock::SystemClock;
 use crate::settings::{self, Loaded};
 use crate::telemetry::LogFormat;
 
+pub mod admin;
 pub mod check;
 pub mod completions;
 pub mod demo;
+pub mod doctor;
+pub mod events;
 pub mod explain;
+pub mod handlers;
 pub mod health;
 pub mod schema;
 pub mod send;
@@ -56,6 +60,9 @@ enum Command {
     Sign(sign::SignArgs),
     Send(send::SendArgs),
     Explain(explain::ExplainArgs),
+    Events(events::EventsArgs),
+    Handlers(handlers::HandlersArgs),
+    Doctor(doctor::DoctorArgs),
     Health(health::HealthArgs),
     #[command(subcommand)]
     Store(store::StoreCommand),
@@ -83,6 +90,9 @@ impl Cli {
                 let mut out = anstream::stdout().lock();
                 small_runtime()?.block_on(args.run(&loaded, &SystemClock, &mut out))
             }
+            Command::Events(args) => small_runtime()?.block_on(args.run(config, clock)),
+            Command::Handlers(args) => small_runtime()?.block_on(args.run(config, clock)),
+            Command::Doctor(args) => small_runtime()?.block_on(args.run(config, clock)),
             Command::Health(args) => {
                 let loaded = load(config)?;
                 small_runtime()?.block_on(args.run(loaded.settings.admin.listen))

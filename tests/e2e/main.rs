@@ -41,6 +41,8 @@ mod mns_credentials;
 mod mns_sdks;
 /// Queues that cannot be read or emptied: said once, and mended by themselves.
 mod mns_trouble;
+/// What an operator does at a terminal: find events, send them again, look.
+mod operator;
 /// nginx and HAProxy in front, as `config/` sets them up.
 mod proxies;
 /// What is said about those who were turned away, and signatures used twice.
