@@ -34,6 +34,8 @@ mod mns;
 mod mns_credentials;
 /// The official SDKs against the same queue service, and our program after them.
 mod mns_sdks;
+/// The web page in a browser.
+mod page;
 /// nginx and HAProxy in front, as `config/` sets them up.
 mod proxies;
 /// Twenty restarts behind an inherited socket, by the sender's real rule.
