@@ -54,7 +54,7 @@ fn form(frame: &Frame, search: &Search, choices: &Choices, counted: &Redelivered
                 (layout::csrf(frame))
                 @for (name, value) in search.pairs() { input type="hidden" name=(name) value=(value); }
                 fieldset { legend { "Only to these handlers; none means all that had it" }
-                    div.row { @for name in &choices.handlers {
+                    div.row { @for name in &choices.configured {
                         label.check { input type="checkbox" name="to" value=(name); (name) }
                     } }
                 }
@@ -63,7 +63,7 @@ fn form(frame: &Frame, search: &Search, choices: &Choices, counted: &Redelivered
                     label { "Deliveries a second" input type="number" name="rate" min="1" max=(RATE_MAX) value=(RATE) required; }
                 }
                 div.row {
-                    button.main type="submit" disabled[counted.deliveries == 0 && choices.handlers.is_empty()] { "Deliver again" }
+                    button.main type="submit" disabled[counted.deliveries == 0 && choices.configured.is_empty()] { "Deliver again" }
                     a.button href=(search.address("/events")) { "Cancel" }
                 }
             }

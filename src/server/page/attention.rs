@@ -38,10 +38,8 @@ const LATELY_MINUTES: u32 = 15;
 pub(super) fn matters(overview: &Overview) -> Vec<Matter> {
     let mut matters = Vec::new();
     for reason in &overview.reasons {
-        matters.push(matter(Level::Bad, format!("Not ready: {reason}"), None));
-    }
-    for trouble in &overview.troubles {
-        matters.push(matter(Level::Bad, trouble.clone(), None));
+        let lead = if overview.ready { "" } else { "Not ready: " };
+        matters.push(matter(Level::Bad, format!("{lead}{reason}"), None));
     }
     line(overview, &mut matters);
     handlers(overview, &mut matters);
@@ -159,6 +157,7 @@ mod tests {
         };
         Overview {
             now,
+            ready: true,
             columns: vec![column; 60],
             handlers: vec![HandlerRow {
                 name: "cms".into(),

@@ -66,7 +66,9 @@ impl Search {
 #[derive(Debug, Default)]
 pub(super) struct Choices {
     pub(super) sources: Vec<String>,
+    /// All that ever were.
     pub(super) handlers: Vec<String>,
+    pub(super) configured: Vec<String>,
 }
 
 /// The whole page. `found` holds the problem where the search cannot be read.

@@ -5,23 +5,23 @@ use jiff::Timestamp;
 
 use super::chart::Column;
 use crate::event::Outcome;
-use crate::store::archive::StoreSize;
+use crate::server::admin::stats::SizeView;
 
 /// The state of the whole service.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Overview {
     pub(super) now: Timestamp,
     pub(super) started_at: Timestamp,
-    /// Why it is not ready, and what is wrong with single sources.
+    pub(super) ready: bool,
+    /// Why it is not, and what is wrong with single sources.
     pub(super) reasons: Vec<String>,
-    pub(super) troubles: Vec<String>,
     /// How far back this looks.
     pub(super) minutes: u32,
     pub(super) columns: Vec<Column>,
     pub(super) types: Vec<TypeRow>,
     pub(super) handlers: Vec<HandlerRow>,
     pub(super) sources: Vec<SourceRow>,
-    pub(super) size: Option<StoreSize>,
+    pub(super) size: Option<SizeView>,
 }
 
 /// Events of one type.
@@ -51,7 +51,7 @@ impl TypeRow {
 #[derive(Debug, Clone, Default)]
 pub(super) struct HandlerRow {
     pub(super) name: String,
-    pub(super) kind: Option<String>,
+    pub(super) kind: Option<&'static str>,
     pub(super) configured: bool,
     pub(super) paused_at: Option<Timestamp>,
     /// Unfinished deliveries.
@@ -64,11 +64,19 @@ pub(super) struct HandlerRow {
     pub(super) failed: u64,
 }
 
+impl HandlerRow {
+    /// Whether anything can still happen to it: a name that is gone and has
+    /// nothing left is of no interest.
+    pub(super) fn is_of_interest(&self) -> bool {
+        self.configured || self.pending > 0 || self.dead > 0
+    }
+}
+
 /// One source.
 #[derive(Debug, Clone, Default)]
 pub(super) struct SourceRow {
     pub(super) name: String,
-    pub(super) kind: String,
+    pub(super) kind: &'static str,
     pub(super) last_event_at: Option<Timestamp>,
     pub(super) refusals: u64,
 }

@@ -282,7 +282,7 @@ fn store(overview: &Overview) -> Markup {
                     dt { "Free on its disk" } dd { (units::bytes(size.disk_free_bytes)) }
                 }
                 dt { "Running since" } dd { (layout::moment(overview.now, overview.started_at)) }
-                dt { "State" } dd { @if overview.reasons.is_empty() { (layout::word("good", "✓", "ready")) } @else { (layout::word("bad", "✕", "not ready")) } }
+                dt { "State" } dd { @if overview.ready { (layout::word("good", "✓", "ready")) } @else { (layout::word("bad", "✕", "not ready")) } }
             }
         }
     }

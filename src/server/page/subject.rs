@@ -9,7 +9,7 @@ use super::body::visible;
 use super::chart::{self, Dot};
 use super::layout::{self, Frame};
 use super::units;
-use crate::store::archive::EventSummary;
+use crate::store::archive::{EventFilter, EventSummary};
 
 /// What the events have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,24 @@ impl Subject {
         match self {
             Self::Media => "Media",
             Self::Job => "Job",
+        }
+    }
+
+    /// Its page.
+    pub(super) fn address(self, id: &str) -> String {
+        let path = match self {
+            Self::Media => "/media/",
+            Self::Job => "/job/",
+        };
+        format!("{path}{}", layout::encoded(id))
+    }
+
+    /// The search for its events.
+    pub(super) fn filter(self, id: &str) -> EventFilter {
+        let id = Some(id.to_owned());
+        match self {
+            Self::Media => EventFilter { media_id: id, ..EventFilter::default() },
+            Self::Job => EventFilter { job_id: id, ..EventFilter::default() },
         }
     }
 
