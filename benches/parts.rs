@@ -16,9 +16,13 @@ use futures_util::future::try_join_all;
 use ims_receiver::clock::{Clock as _, SystemClock};
 use ims_receiver::delivery::{Delivery, Report, Settlement, Verdict};
 use ims_receiver::event::{self, NewEvent};
+use ims_receiver::ingest::SignatureMemory;
 use ims_receiver::request::{HandlerName, KeptHead, RequestHead, SourceName};
-use ims_receiver::signature::ims::{ImsConfig, sign};
-use ims_receiver::signature::{HeadVerdict, Scheme, SchemeConfig, Verified, VerifiedRequest};
+use ims_receiver::signature::ims::{ImsConfig, ReusePolicy, sign};
+use ims_receiver::signature::{
+    HeadVerdict, RefusedBody, RefusedRequest, Scheme, SchemeConfig, SignatureError, Verified,
+    VerifiedRequest,
+};
 use ims_receiver::store::{self, Store, StoreConfig, StoreMetrics, Wanted};
 use jiff::Timestamp;
 use tokio::runtime::Runtime;
@@ -36,6 +40,7 @@ fn scheme(keys: usize) -> Arc<dyn Scheme> {
         callback_urls: vec![URL.into()],
         public_origin: None,
         tolerance: Duration::from_secs(300),
+        reuse: ReusePolicy::Note,
     };
     SchemeConfig::Ims(config)
         .build()
@@ -73,6 +78,48 @@ fn verify(criterion: &mut Criterion) {
             bencher.iter(|| scheme.check_head(&head, now));
         });
     }
+}
+
+/// What a refused request costs the thread that looks at it.
+fn diagnose(criterion: &mut Criterion) {
+    let now = SystemClock.now();
+    let mut headers = signed_headers(now);
+    let forged = HeaderValue::from_static("c72b60894140fa98920f1279219b7ed4");
+    headers.insert("x-ice-signature", forged);
+    let uri = Uri::from_static("/ims/callback?job=7");
+    let refused = RefusedRequest {
+        head: RequestHead {
+            uri: &uri,
+            headers: &headers,
+        },
+        body: RefusedBody::Unread,
+        error: SignatureError::Mismatch,
+        now,
+        others: &[],
+    };
+    for keys in [1, 32] {
+        let scheme = scheme(keys);
+        criterion.bench_function(&format!("diagnose, {keys} keys"), |bencher| {
+            bencher.iter(|| scheme.diagnose(&refused));
+        });
+    }
+}
+
+/// The memory of signatures: one a second, with a thousand bodies each.
+fn reuse(criterion: &mut Criterion) {
+    let memory = SignatureMemory::new(Duration::from_secs(300));
+    let start = SystemClock.now();
+    let mut number = 0_u64;
+    criterion.bench_function("signature memory", |bencher| {
+        bencher.iter(|| {
+            number += 1;
+            let mut body = [0; 16];
+            body[..8].copy_from_slice(&number.to_le_bytes());
+            let second = number / 1000;
+            let now = start + Duration::from_secs(second);
+            memory.note(second, &body, now, false)
+        });
+    });
 }
 
 fn verified() -> Verified {
@@ -141,7 +188,7 @@ impl Bench {
         };
         Self {
             runtime: Runtime::new().expect("a runtime"),
-            store: store::open(config, lock).expect("a store"),
+            store: store::open(config, lock).expect("a store").store,
             handler: HandlerName::new("audit").expect("a good name"),
             verified: verified(),
             next: 0,
@@ -248,7 +295,7 @@ fn store(criterion: &mut Criterion) {
 mod parts {
     use super::*;
 
-    criterion_group!(parts, verify, parse, store);
+    criterion_group!(parts, verify, diagnose, reuse, parse, store);
 }
 
 criterion_main!(parts::parts);

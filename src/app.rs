@@ -28,7 +28,10 @@ use crate::key_files;
 use crate::lifecycle;
 use crate::mns::{ClientError, QueueMetrics, Queues};
 use crate::request::SourceName;
-use crate::server::{self, Admin, Callback, ConnectionLimits, Readiness, ServerMetrics, Unready};
+use crate::server::{
+    self, Admin, AdminMetrics, AdminParts, Callback, ConnectionLimits, HandlerInfo, Readiness,
+    Refusals, ServerMetrics, SourceInfo, Unready,
+};
 use crate::settings::{self, Settings};
 use crate::signature::SchemeError;
 use crate::store::{self, OpenError, Opened, Store, StoreConfig, StoreError, StoreMetrics};
@@ -135,6 +138,7 @@ pub struct App {
 /// The series of all components.
 struct Metrics {
     server: ServerMetrics,
+    admin: AdminMetrics,
     ingest: IngestMetrics,
     queues: QueueMetrics,
     dispatch: DispatchMetrics,
@@ -157,6 +161,7 @@ impl App {
 
         let metrics = Metrics {
             server: ServerMetrics::new(),
+            admin: AdminMetrics::new(),
             ingest: IngestMetrics::default(),
             queues: QueueMetrics::default(),
             dispatch: DispatchMetrics::new(settings.handlers.iter().map(|lane| &lane.name)),
@@ -164,12 +169,10 @@ impl App {
             dropped: DroppedLines::default(),
         };
         let readiness = Arc::new(Readiness::new());
+        let refusals = Arc::new(Refusals::new());
         let close_admin = CancellationToken::new();
-        let endpoint = Admin::new(
-            &settings.admin,
-            Arc::clone(&readiness),
-            Arc::new(metrics.registry()),
-        );
+        let parts = admin_parts(settings, &environment, &readiness, &refusals, &metrics);
+        let endpoint = Admin::new(&settings.admin, parts);
         let admin = tokio::spawn(server::run(
             admin,
             endpoint,
@@ -214,10 +217,12 @@ impl App {
             Arc::clone(&ingest),
             Arc::clone(&readiness),
             &metrics.server,
+            refusals,
             close_public.clone(),
         );
         readiness.store_opened(Arc::clone(&store));
         readiness.archive_opened(archive);
+        readiness.lanes_started(Arc::clone(&dispatcher) as Arc<dyn server::Lanes>);
         let queues = Queues::start(&settings.queues, &ingest, &readiness, &metrics.queues)
             .map_err(|(source_name, problem)| StartError::Queue {
                 source_name,
@@ -302,12 +307,49 @@ impl Metrics {
     fn registry(&self) -> prometheus_client::registry::Registry {
         let mut registry = telemetry::registry();
         self.server.register(&mut registry);
+        self.admin.register(&mut registry);
         self.ingest.register(&mut registry);
         self.queues.register(&mut registry);
         self.dispatch.register(&mut registry);
         self.store.register(&mut registry);
         self.dropped.register(&mut registry);
         registry
+    }
+}
+
+/// What the admin listener shows and steers.
+fn admin_parts(
+    settings: &Settings,
+    environment: &Environment,
+    readiness: &Arc<Readiness>,
+    refusals: &Arc<Refusals>,
+    metrics: &Metrics,
+) -> AdminParts {
+    let http = settings.sources.iter().map(|source| SourceInfo {
+        name: source.name.clone(),
+        kind: "http",
+    });
+    let queues = settings.queues.iter().map(|queue| SourceInfo {
+        name: queue.name.clone(),
+        kind: "mns",
+    });
+    let mut sources: Vec<SourceInfo> = http.chain(queues).collect();
+    sources.sort_by(|one, other| one.name.cmp(&other.name));
+    let handlers = settings.handlers.iter().map(|lane| HandlerInfo {
+        name: lane.name.clone(),
+        kind: lane.handler.kind(),
+    });
+    AdminParts {
+        readiness: Arc::clone(readiness),
+        refusals: Arc::clone(refusals),
+        registry: Arc::new(metrics.registry()),
+        clock: Arc::clone(&environment.clock),
+        server: metrics.server.clone(),
+        ingest: metrics.ingest.clone(),
+        dispatch: metrics.dispatch.clone(),
+        metrics: metrics.admin.clone(),
+        handlers: handlers.collect(),
+        sources,
     }
 }
 
@@ -375,7 +417,7 @@ fn follow_keys(settings: &Settings, ingest: &Ingest, stop: &CancellationToken) {
     for (path, source) in ingest.sources() {
         let mut configs = settings.sources.iter();
         if let Some(config) = configs.find(|config| config.path == path) {
-            key_files::follow(config, source, stop);
+            key_files::follow(config, source, ingest.clock(), stop);
         }
     }
 }

@@ -15,13 +15,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::event::{Event, EventId};
 use crate::request::HandlerName;
 
 /// Where a delivery stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Waits in the store until it is due.
@@ -35,6 +36,9 @@ pub enum Status {
 }
 
 impl Status {
+    /// Every status.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Running, Self::Succeeded, Self::Dead];
+
     /// The status as the API spells it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -100,7 +104,7 @@ impl fmt::Display for Reason {
 
 /// What a handler kept of an attempt, for the history: a small JSON object
 /// such as `{"status":500,"body":"…"}`, or nothing.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Report(pub Option<serde_json::Value>);
 
@@ -184,7 +188,7 @@ pub enum Verdict {
 }
 
 /// How an attempt of the history ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AttemptResult {
     /// The handler did its work.

@@ -10,10 +10,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::clock::Clock;
 use crate::ingest::{Source, SourceConfig};
 use crate::settings::secrets::{self, SecretFileError};
 
@@ -22,31 +24,38 @@ use crate::settings::secrets::{self, SecretFileError};
 const INTERVAL: Duration = Duration::from_secs(2);
 
 /// Follows the file of `config`'s keys, where it has one, until `stop`.
-pub fn follow(config: &SourceConfig, source: &Arc<Source>, stop: &CancellationToken) {
+pub fn follow(
+    config: &SourceConfig,
+    source: &Arc<Source>,
+    clock: &Arc<dyn Clock>,
+    stop: &CancellationToken,
+) {
     let Some(file) = config.keys_file.clone() else {
         return;
     };
     let followed = Followed::new(config.auth.keys().to_vec());
-    let (source, stop) = (Arc::clone(source), stop.clone());
+    let (source, clock, stop) = (Arc::clone(source), Arc::clone(clock), stop.clone());
     tokio::spawn(async move {
-        stop.run_until_cancelled(run(file, followed, source)).await;
+        stop.run_until_cancelled(run(file, followed, source, clock))
+            .await;
     });
 }
 
-async fn run(file: PathBuf, mut followed: Followed, source: Arc<Source>) {
+async fn run(file: PathBuf, mut followed: Followed, source: Arc<Source>, clock: Arc<dyn Clock>) {
     loop {
         tokio::time::sleep(INTERVAL).await;
+        source.forget_retired_keys(clock.now());
         let path = file.clone();
         // A file system that hangs holds up this file and nothing else.
         let read = tokio::task::spawn_blocking(move || secrets::read_keys(&path)).await;
         let Ok(read) = read else {
             continue;
         };
-        report(followed.look(read), &file, &source);
+        report(followed.look(read), &file, &source, clock.now());
     }
 }
 
-fn report(change: Change, file: &Path, source: &Source) {
+fn report(change: Change, file: &Path, source: &Source, now: Timestamp) {
     let (name, file) = (source.name().as_str(), file.display());
     match change {
         Change::Nothing => {}
@@ -62,7 +71,7 @@ fn report(change: Change, file: &Path, source: &Source) {
             keys,
             added,
             removed,
-        } => match source.replace_keys(&keys) {
+        } => match source.replace_keys(&keys, now) {
             // So it looks when two lines ran into one, too.
             Ok(()) if removed > 0 && added == keys.len() => warn!(
                 source = name,

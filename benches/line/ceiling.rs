@@ -12,7 +12,7 @@ use bytes::Bytes;
 use ims_receiver::clock::{Clock as _, SystemClock};
 use ims_receiver::event;
 use ims_receiver::request::{KeptHead, RequestHead, SourceName};
-use ims_receiver::signature::ims::ImsConfig;
+use ims_receiver::signature::ims::{ImsConfig, ReusePolicy};
 use ims_receiver::signature::{HeadVerdict, Scheme, SchemeConfig, VerifiedRequest};
 
 use crate::service::{KEY, Service, URL};
@@ -34,6 +34,7 @@ pub fn serve() -> anyhow::Result<()> {
         callback_urls: vec![URL.into()],
         public_origin: None,
         tolerance: Duration::from_secs(300),
+        reuse: ReusePolicy::Note,
     });
     let scheme: Arc<dyn Scheme> = scheme.build()?;
     let name = SourceName::new("default")?;

@@ -21,9 +21,9 @@ use ims_receiver::server::{
     self, Callback, ConnectionLimits, Readiness, ServerConfig, ServerMetrics, Unready,
 };
 use ims_receiver::signature::SchemeConfig;
-use ims_receiver::signature::ims::ImsConfig;
+use ims_receiver::signature::ims::{ImsConfig, ReusePolicy};
 use ims_receiver::store::{
-    Backlog, Claimed, Full, History, Inserted, Purge, Purged, Receipt, Roster, Store, StoreError,
+    Backlog, Claimed, Enrolled, Full, History, Inserted, Purge, Purged, Receipt, Roster, Store, StoreError,
     Wanted,
 };
 use jiff::Timestamp;
@@ -137,6 +137,7 @@ async fn listen() -> SocketAddr {
         Arc::new(ingest),
         readiness,
         &ServerMetrics::new(),
+        Arc::default(),
         close.clone(),
     );
     let listener = TcpListener::bind(config.listen)
@@ -170,6 +171,7 @@ fn sources() -> [SourceConfig; 2] {
         callback_urls: vec!["https://www.example.com/your/callback".to_owned()],
         public_origin: None,
         tolerance: Duration::from_secs(300),
+        reuse: ReusePolicy::Note,
     });
     let source = |name: &str, path: &str, auth| SourceConfig {
         keys_file: None,
@@ -261,8 +263,8 @@ impl Store for CountingStore {
         Ok(0)
     }
 
-    async fn enrol(&self, _: &Roster, _: Timestamp) -> Result<Vec<(HandlerName, u64)>, StoreError> {
-        Ok(Vec::new())
+    async fn enrol(&self, _: &Roster, _: Timestamp) -> Result<Enrolled, StoreError> {
+        Ok(Enrolled::default())
     }
 
     async fn history(&self, _: EventId) -> Result<Option<History>, StoreError> {

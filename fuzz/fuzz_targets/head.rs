@@ -11,7 +11,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use ims_receiver::request::{KeptHead, RequestHead};
 use ims_receiver::server::TrustedProxies;
 use ims_receiver::signature::hmac_sha256::{Encoding, HmacConfig, HmacScheme};
-use ims_receiver::signature::ims::{ImsConfig, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign};
+use ims_receiver::signature::ims::{
+    ImsConfig, ReusePolicy, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign,
+};
 use ims_receiver::signature::{HeadVerdict, Scheme, SchemeConfig, SignatureError};
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -61,6 +63,7 @@ fn ims(urls: &[&str], origin: Option<&str>) -> Box<dyn Scheme> {
         callback_urls: urls.iter().map(|url| (*url).to_owned()).collect(),
         public_origin: origin.map(str::to_owned),
         tolerance: Duration::from_secs(TOLERANCE.unsigned_abs()),
+        reuse: ReusePolicy::Note,
     });
     Box::new(scheme.expect("it has keys and URLs"))
 }

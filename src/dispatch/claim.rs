@@ -1,8 +1,8 @@
 //! The one task that takes deliveries out of the store: retries that are due,
 //! what found no slot, and what an earlier process left.
 //!
-//! It claims with free places in hand, so rows of a handler that is full, slow
-//! or gone are not even looked at. It registers for wake-ups before it looks,
+//! It claims with free places in hand, so rows of a handler that is full, slow,
+//! held back or gone are not even looked at. It registers for wake-ups before it looks,
 //! and looks now and then all the same.
 
 use std::collections::HashMap;
@@ -128,6 +128,9 @@ fn reserve(
     let mut left = (budget.left() / BODY_ESTIMATE).max(1);
     let mut reserved = HashMap::new();
     for (name, lane) in lanes {
+        if lane.is_paused() {
+            continue;
+        }
         if !lane.has_room() {
             lane.set_hungry(true);
             continue;

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::LaneConfig;
 use crate::delivery::Delivery;
@@ -28,6 +28,10 @@ pub struct Lane {
     taken: AtomicUsize,
     /// Whether the store may hold deliveries that are due and found no place.
     hungry: AtomicBool,
+    /// Whether the handler is held back. Asked for every event.
+    paused: AtomicBool,
+    /// Tells whoever starts attempts when that changes.
+    pauses: watch::Sender<()>,
     shared: Arc<Budget>,
     queue: mpsc::UnboundedSender<Handed>,
 }
@@ -94,10 +98,11 @@ impl fmt::Debug for Place {
 }
 
 impl Lane {
-    /// A lane and the receiving end of its queue.
+    /// A lane, held back or not, and the receiving end of its queue.
     pub fn new(
         config: LaneConfig,
         handler: Arc<dyn Handler>,
+        paused: bool,
         capacity: usize,
         shared: Arc<Budget>,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<Handed>) {
@@ -110,6 +115,8 @@ impl Lane {
             capacity: capacity.max(1),
             taken: AtomicUsize::new(0),
             hungry: AtomicBool::new(true),
+            paused: AtomicBool::new(paused),
+            pauses: watch::Sender::new(()),
             shared,
             queue,
         };
@@ -120,6 +127,9 @@ impl Lane {
     /// a place. A quarter of the places is kept for claimed deliveries, so that
     /// fresh events never starve older ones.
     pub fn reserve(self: &Arc<Self>, bytes: usize) -> Option<Slot> {
+        if self.is_paused() {
+            return None;
+        }
         let kept = match self.capacity {
             1 => usize::from(self.hungry.load(Ordering::Relaxed)),
             capacity => (capacity / 4).max(1),
@@ -135,6 +145,31 @@ impl Lane {
         }
         place.bytes = bytes;
         Some(Slot::new(Box::new(place)))
+    }
+
+    /// Holds the handler back, or no longer. Answers whether that changed
+    /// anything.
+    pub fn set_paused(&self, paused: bool) -> bool {
+        let changed = self.paused.swap(paused, Ordering::SeqCst) != paused;
+        if changed {
+            self.pauses.send_replace(());
+        }
+        if changed && !paused {
+            // What waits in the store was not asked for meanwhile.
+            self.set_hungry(true);
+            self.shared.freed.notify_one();
+        }
+        changed
+    }
+
+    /// Whether the handler is held back.
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::SeqCst)
+    }
+
+    /// Tells of every change between held back and not.
+    pub fn pauses(&self) -> watch::Receiver<()> {
+        self.pauses.subscribe()
     }
 
     /// At most `wanted` places for deliveries that are about to be claimed.

@@ -51,6 +51,15 @@ pub struct HandlerMetrics {
     dead_deliveries: Gauge,
 }
 
+/// What a handler's attempts led to since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Attempts {
+    /// Those that worked.
+    pub succeeded: u64,
+    /// Those that failed, for good or not.
+    pub failed: u64,
+}
+
 impl HandlerMetrics {
     /// Counts what an attempt led to.
     pub fn count(&self, verdict: Verdict) {
@@ -113,6 +122,15 @@ impl DispatchMetrics {
         self.handlers
             .get(name)
             .expect("every lane's name was given to `new`")
+    }
+
+    /// The attempts of a configured handler since the start.
+    pub fn attempts(&self, name: &HandlerName) -> Option<Attempts> {
+        let handler = self.handlers.get(name)?;
+        Some(Attempts {
+            succeeded: handler.succeeded.get(),
+            failed: handler.retried.get() + handler.dead.get(),
+        })
     }
 
     /// Sets the gauges of the backlog.

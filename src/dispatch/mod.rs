@@ -5,11 +5,12 @@
 //! everything else (retries, what found no slot, what an earlier process left)
 //! is claimed from the store by one task, for free places only.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,7 +21,7 @@ use crate::event::NewEvent;
 use crate::filter::Filter;
 use crate::handler::{Handler, HandlerConfig};
 use crate::request::HandlerName;
-use crate::store::{Roster, Store, StoreError, Wanted};
+use crate::store::{Enrolled, Roster, Store, StoreError, Wanted};
 
 mod attempt;
 mod claim;
@@ -99,7 +100,7 @@ impl Dispatcher {
             .iter()
             .map(|(lane, _)| (lane.name.clone(), lane.retry.step(1)))
             .collect();
-        take_over(&*store, &Roster(roster), &*clock).await?;
+        let paused = take_over(&*store, &Roster(roster), &*clock).await?;
         let budget = Arc::new(Budget::new(config.queue_bytes_max));
         let crew = Arc::new(Crew {
             store,
@@ -114,8 +115,9 @@ impl Dispatcher {
         let tasks = TaskTracker::new();
         let mut driven = Vec::with_capacity(lanes.len());
         for (lane, handler) in lanes {
-            let (lane, handed) =
-                Lane::new(lane, handler, config.queue_capacity, Arc::clone(&budget));
+            let paused = paused.contains_key(&lane.name);
+            let budget = Arc::clone(&budget);
+            let (lane, handed) = Lane::new(lane, handler, paused, config.queue_capacity, budget);
             driven.push(Arc::clone(&lane));
             tasks.spawn(drive(
                 lane,
@@ -182,6 +184,42 @@ impl Dispatcher {
         self.lanes.iter().for_each(|lane| lane.handler.reopen());
     }
 
+    /// Holds a handler back at once: no slot is given, no attempt starts, and
+    /// what was handed over and not begun goes back into the store. Attempts at
+    /// work come to their end. That it lasts beyond a restart is the store's
+    /// part ([`Archive::set_paused`](crate::store::Archive::set_paused)), which
+    /// comes first. Answers whether it changed anything; `None` where no such
+    /// handler is configured.
+    pub fn pause(&self, handler: &HandlerName) -> Option<bool> {
+        let changed = self.lane(handler)?.set_paused(true);
+        if changed {
+            tracing::info!(
+                handler = handler.as_str(),
+                "paused: its deliveries wait in the store from now on"
+            );
+        }
+        Some(changed)
+    }
+
+    /// Drives a handler again that was held back; what waits for it is claimed
+    /// at once. The store's part comes first here, too. Answers whether it
+    /// changed anything; `None` where no such handler is configured.
+    pub fn resume(&self, handler: &HandlerName) -> Option<bool> {
+        let changed = self.lane(handler)?.set_paused(false);
+        if changed {
+            tracing::info!(
+                handler = handler.as_str(),
+                "resumed: its deliveries go on, and their age counts from now"
+            );
+        }
+        Some(changed)
+    }
+
+    fn lane(&self, handler: &HandlerName) -> Option<&Arc<Lane>> {
+        let mut lanes = self.lanes.iter();
+        lanes.find(|lane| lane.config.name == *handler)
+    }
+
     /// The stop signal: from now on no slot is given and no attempt starts.
     pub fn begin_stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
@@ -214,16 +252,26 @@ impl Dispatcher {
     }
 }
 
+/// Answers which of the handlers are held back, and since when.
 async fn take_over(
     store: &dyn Store,
     roster: &Roster,
     clock: &dyn Clock,
-) -> Result<(), StoreError> {
-    for (handler, waiting) in store.enrol(roster, clock.now()).await? {
+) -> Result<BTreeMap<HandlerName, Timestamp>, StoreError> {
+    let Enrolled { left, paused } = store.enrol(roster, clock.now()).await?;
+    for (handler, waiting) in left {
         tracing::warn!(
             handler = handler.as_str(),
             pending = waiting,
             "deliveries wait for a handler that is no longer configured; they go on when its name returns"
+        );
+    }
+    if !paused.is_empty() {
+        let since = |(name, at): (&HandlerName, &Timestamp)| format!("{name} since {at:.0}");
+        let handlers: Vec<String> = paused.iter().map(since).collect();
+        tracing::warn!(
+            handlers = handlers.join(", "),
+            "handlers are paused: their deliveries wait in the store until somebody resumes them"
         );
     }
     let taken_over = store.take_over(roster, clock.now()).await?;
@@ -231,11 +279,12 @@ async fn take_over(
         taken_over,
         "took over what an earlier process had left running"
     );
-    Ok(())
+    Ok(paused)
 }
 
 /// Starts attempts of one lane, as its concurrency allows, until the stop;
-/// then gives back what was handed over and not begun.
+/// then gives back what was handed over and not begun. While the handler is
+/// held back, what is handed over is given back at once.
 async fn drive(
     lane: Arc<Lane>,
     mut handed: mpsc::UnboundedReceiver<Handed>,
@@ -244,34 +293,46 @@ async fn drive(
     tasks: TaskTracker,
 ) {
     let running = Arc::new(Semaphore::new(lane.config.concurrency.max(1)));
+    let mut pauses = lane.pauses();
     loop {
+        // Seen before it is asked for, so that no change is missed.
+        pauses.borrow_and_update();
+        let paused = lane.is_paused();
         let permit = tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            permit = Arc::clone(&running).acquire_owned() => permit,
+            _ = pauses.changed() => continue,
+            permit = Arc::clone(&running).acquire_owned(), if !paused => Some(permit),
+            // Nothing is begun, so nobody has to make room for it.
+            () = std::future::ready(()), if paused => None,
         };
         let next = tokio::select! {
             biased;
             () = stop.cancelled() => break,
+            _ = pauses.changed() => continue,
             next = handed.recv() => next,
         };
-        let (Ok(permit), Some(next)) = (permit, next) else {
-            break;
-        };
-        tasks.spawn(Arc::clone(&crew).attempt(Arc::clone(&lane), next, permit));
-        if lane.failures.load(Ordering::Relaxed) >= FAILURES_BEFORE_PACE {
+        let Some(next) = next else { break };
+        match permit {
+            None => give_back(&lane, next, &crew, &tasks),
+            Some(Err(_closed)) => break,
+            Some(Ok(permit)) => {
+                tasks.spawn(Arc::clone(&crew).attempt(Arc::clone(&lane), next, permit));
+            }
+        }
+        if !paused && lane.failures.load(Ordering::Relaxed) >= FAILURES_BEFORE_PACE {
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(PACE) => {}
             }
         }
     }
-    give_back(&lane, &mut handed, &crew, &tasks).await;
+    give_all_back(&lane, &mut handed, &crew, &tasks).await;
 }
 
 /// Returns what was not begun, until every slot has been filled or dropped and
 /// every attempt is settled.
-async fn give_back(
+async fn give_all_back(
     lane: &Arc<Lane>,
     handed: &mut mpsc::UnboundedReceiver<Handed>,
     crew: &Arc<Crew>,
@@ -280,24 +341,28 @@ async fn give_back(
     const LOOK_AGAIN: Duration = Duration::from_millis(10);
     loop {
         match tokio::time::timeout(LOOK_AGAIN, handed.recv()).await {
-            Ok(Some(Handed { delivery, place })) => {
-                let now = crew.clock.now();
-                let returned = Settlement {
-                    verdict: Verdict::Returned,
-                    started_at: now,
-                    ended_at: now,
-                    reason: None,
-                    report: Report::default(),
-                };
-                let (lane, crew) = (Arc::clone(lane), Arc::clone(crew));
-                tasks.spawn(async move {
-                    crew.settle(&lane, &delivery, returned).await;
-                    drop(place);
-                });
-            }
+            Ok(Some(next)) => give_back(lane, next, crew, tasks),
             Ok(None) => return,
             Err(_) if lane.is_empty() => return,
             Err(_) => {}
         }
     }
+}
+
+/// Has a delivery that was not begun recorded as if it had not been taken.
+fn give_back(lane: &Arc<Lane>, handed: Handed, crew: &Arc<Crew>, tasks: &TaskTracker) {
+    let Handed { delivery, place } = handed;
+    let now = crew.clock.now();
+    let returned = Settlement {
+        verdict: Verdict::Returned,
+        started_at: now,
+        ended_at: now,
+        reason: None,
+        report: Report::default(),
+    };
+    let (lane, crew) = (Arc::clone(lane), Arc::clone(crew));
+    tasks.spawn(async move {
+        crew.settle(&lane, &delivery, returned).await;
+        drop(place);
+    });
 }

@@ -11,6 +11,7 @@ use std::str::FromStr;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::request::{KeptHead, SourceName};
@@ -20,7 +21,7 @@ pub mod ims;
 pub mod json;
 mod parse;
 
-pub use parse::parse;
+pub use parse::{fingerprint, parse};
 
 /// The type of an event whose body is no JSON object with a usable `EventType`.
 pub const MALFORMED: &str = "malformed";
@@ -94,7 +95,18 @@ pub struct Event {
 
 /// The sender's word about the job, many words made one of three.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    Default,
+    ToSchema,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
@@ -108,6 +120,9 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Self; 3] = [Self::Succeeded, Self::Failed, Self::Other];
+
     /// Reads the sender's word; case is ignored.
     pub fn from_word(word: &str) -> Self {
         const SUCCEEDED: [&str; 4] = ["success", "succeed", "finished", "complete"];

@@ -90,6 +90,17 @@ pub enum HandlerConfig {
     Shell(shell::ShellConfig),
 }
 
+impl HandlerConfig {
+    /// The kind as the configuration spells it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Log(_) => "log",
+            Self::Forward(_) => "forward",
+            Self::Shell(_) => "shell",
+        }
+    }
+}
+
 /// What a handler is built with beside its own configuration.
 #[derive(Debug, Clone)]
 pub struct BuildContext<'a> {

@@ -21,6 +21,7 @@ use crate::store::Inserted;
 pub struct IngestMetrics {
     events: Family<EventLabels, Counter>,
     duplicates: Family<SourceLabels, Counter>,
+    reuses: Family<SourceLabels, Counter>,
     authentic: Family<KeyLabels, Counter>,
     skew: Family<SourceLabels, Gauge>,
     last_event: Family<SourceLabels, Gauge<f64, AtomicU64>>,
@@ -40,6 +41,11 @@ impl IngestMetrics {
             self.duplicates.clone(),
         );
         registry.register(
+            "signature_reuse",
+            "New bodies under a signature that was used before, long after the sender's own tries",
+            self.reuses.clone(),
+        );
+        registry.register(
             "authentic",
             "Requests whose sender was proved, by the key's position in the list",
             self.authentic.clone(),
@@ -56,8 +62,27 @@ impl IngestMetrics {
         );
     }
 
+    /// When the last event of a source was stored, where that was in this
+    /// process.
+    pub fn last_event(&self, source: &SourceName) -> Option<Timestamp> {
+        let labels = SourceLabels {
+            source: Label(source.clone()),
+        };
+        let seconds = self.last_event.get(&labels)?.get();
+        let at = Timestamp::from_millisecond((seconds * 1_000.0) as i64).ok();
+        at.filter(|at| *at > Timestamp::UNIX_EPOCH)
+    }
+
+    /// Counts a body that was refused because of its signature's earlier use.
+    pub(super) fn count_reuse(&self, source: &SourceName) {
+        let source = Label(source.clone());
+        self.reuses
+            .get_or_create_owned(&SourceLabels { source })
+            .inc();
+    }
+
     /// Prepares what will be counted when `event` is on disk.
-    pub(super) fn count_of(&self, event: &NewEvent, now: Timestamp) -> EventCount {
+    pub(super) fn count_of(&self, event: &NewEvent, now: Timestamp, reused: bool) -> EventCount {
         let source = SourceLabels {
             source: Label(event.source.clone()),
         };
@@ -69,6 +94,7 @@ impl IngestMetrics {
             }),
             duplicates: self.duplicates.get_or_create_owned(&source),
             last_event: self.last_event.get_or_create_owned(&source),
+            reuses: reused.then(|| self.reuses.get_or_create_owned(&source)),
             now,
         }
     }
@@ -89,6 +115,8 @@ pub(super) struct EventCount {
     events: Counter,
     duplicates: Counter,
     last_event: Gauge<f64, AtomicU64>,
+    /// Where its signature was used before.
+    reuses: Option<Counter>,
     now: Timestamp,
 }
 
@@ -98,6 +126,9 @@ impl EventCount {
             self.duplicates.inc();
         } else {
             self.events.inc();
+            if let Some(reuses) = &self.reuses {
+                reuses.inc();
+            }
             self.last_event.set(self.now.as_duration().as_secs_f64());
         }
     }
@@ -122,6 +153,7 @@ impl SourceMetrics {
         };
         // Asked for so that a counter of zero is there from the start.
         drop(metrics.duplicates.get_or_create(&labels));
+        drop(metrics.reuses.get_or_create(&labels));
         let mut this = Self {
             source: labels.source.clone(),
             keys: Vec::new(),

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use axum::http::HeaderMap;
 use ipnet::IpNet;
@@ -18,17 +19,20 @@ use secrecy::SecretString;
 
 use crate::clock::Clock;
 use crate::dispatch::Dispatcher;
-use crate::event;
+use crate::event::{self, NewEvent};
 use crate::request::{RequestHead, SourceName};
 use crate::signature::{
-    HeadVerdict, Scheme, SchemeConfig, SchemeError, SignatureError, Verified, VerifiedRequest,
+    Finding, HeadVerdict, OtherSource, RefusedRequest, ReusePolicy, Scheme, SchemeConfig,
+    SchemeError, SignatureError, Verified, VerifiedRequest,
 };
 use crate::store::{Full, Inserted, Receipt, Store, StoreError};
 
 mod metrics;
+mod reuse;
 
 pub use metrics::IngestMetrics;
 use metrics::{EventCount, SourceMetrics};
+pub use reuse::{Reused, SignatureMemory};
 
 /// Takes verified requests down the line: parse, reserve, store.
 pub struct Ingest {
@@ -37,6 +41,7 @@ pub struct Ingest {
     dispatcher: Arc<Dispatcher>,
     clock: Arc<dyn Clock>,
     metrics: IngestMetrics,
+    signatures: SignatureMemory,
 }
 
 impl Ingest {
@@ -51,6 +56,8 @@ impl Ingest {
         clock: Arc<dyn Clock>,
         metrics: IngestMetrics,
     ) -> Result<Self, SchemeError> {
+        let tolerances = sources.iter().filter_map(|source| source.auth.tolerance());
+        let signatures = SignatureMemory::new(tolerances.max().unwrap_or(Duration::ZERO));
         let sources = sources
             .iter()
             .map(|config| {
@@ -64,6 +71,7 @@ impl Ingest {
             dispatcher,
             clock,
             metrics,
+            signatures,
         })
     }
 
@@ -95,14 +103,50 @@ impl Ingest {
     /// then missing in the metrics.
     ///
     /// # Errors
-    /// [`Full`] when too much is waiting already; nothing was queued then.
-    pub fn accept(&self, request: VerifiedRequest) -> Result<Accepted, Full> {
-        let event = event::parse(request);
-        let count = self.metrics.count_of(&event, self.clock.now());
+    /// [`AcceptError`]; nothing was queued then.
+    pub fn accept(&self, request: VerifiedRequest) -> Result<Accepted, AcceptError> {
+        let mut event = event::parse(request);
+        let now = self.clock.now();
+        let reused = self.reuse_of(&event, now)?;
+        let count = self.metrics.count_of(&event, now, reused.is_some());
+        if let Some(reused) = reused {
+            // Should the store know the body, it keeps no second event and no
+            // note.
+            event.notes.insert(0, reused.to_string());
+        }
         let wanted = self.dispatcher.reserve(&event);
         let receipt = self.store.insert(event, wanted)?;
         Ok(Accepted { receipt, count })
     }
+
+    /// Whether the event's signature has been used before, where that is no
+    /// try of the sender's own.
+    fn reuse_of(&self, event: &NewEvent, now: Timestamp) -> Result<Option<Reused>, AcceptError> {
+        let Some(signature) = event.verified.signature() else {
+            return Ok(None);
+        };
+        let refuse = signature.reuse == ReusePolicy::Refuse;
+        let memory = &self.signatures;
+        let reused = memory.note(signature.id, &event.fingerprint, now, refuse);
+        match reused {
+            Some(reused) if refuse && reused.is_other_body => {
+                self.metrics.count_reuse(&event.source);
+                Err(AcceptError::Reused(reused))
+            }
+            other => Ok(other),
+        }
+    }
+}
+
+/// Why a verified request was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AcceptError {
+    /// Too much waits to be stored.
+    #[error(transparent)]
+    Full(#[from] Full),
+    /// Its signature was used before, and the source does not take that.
+    #[error("{0}")]
+    Reused(Reused),
 }
 
 impl fmt::Debug for Ingest {
@@ -197,16 +241,39 @@ impl Source {
         self.scheme.sent_at(headers)
     }
 
-    /// Takes these keys instead of those that are in force. Events keep the
-    /// position that their key had in the list of their time.
+    /// Takes these keys instead of those that are in force, from `now` on.
+    /// Events keep the position that their key had in the list of their time.
     ///
     /// # Errors
     /// [`SchemeError`] where there is no key, or an empty one; those in force
     /// stay then.
-    pub fn replace_keys(&self, keys: &[SecretString]) -> Result<(), SchemeError> {
-        self.scheme.replace_keys(keys)?;
-        self.metrics.show_keys(keys.len());
+    pub fn replace_keys(&self, keys: &[SecretString], now: Timestamp) -> Result<(), SchemeError> {
+        if let Some(ring) = self.scheme.key_ring() {
+            ring.replace(keys, now)?;
+            self.metrics.show_keys(keys.len());
+        }
         Ok(())
+    }
+
+    /// Forgets keys that went out of force long before `now`.
+    pub fn forget_retired_keys(&self, now: Timestamp) {
+        if let Some(ring) = self.scheme.key_ring() {
+            ring.forget_retired(now);
+        }
+    }
+
+    /// This source as another one sees it, to whom its request may have gone.
+    pub fn as_other(&self) -> OtherSource<'_> {
+        OtherSource {
+            name: &self.name,
+            scheme: &*self.scheme,
+        }
+    }
+
+    /// What may be wrong with a request that the scheme refused. Nothing for
+    /// the answering path.
+    pub fn diagnose(&self, refused: &RefusedRequest<'_>) -> Vec<Finding> {
+        self.scheme.diagnose(refused)
     }
 
     /// Counts a request whose sender was proved.

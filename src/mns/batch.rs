@@ -116,10 +116,10 @@ fn accept(poller: &Poller, message: Message) -> Option<Accepted> {
     let request = received(poller.source.clone(), head, body);
     match poller.ingest.accept(request) {
         Ok(accepted) => Some(accepted),
-        Err(full) => {
+        Err(error) => {
             poller.metrics.left.inc();
             poller.pressed.store(true, Relaxed);
-            poller.warn(&message.id, &full.to_string());
+            poller.warn(&message.id, &error.to_string());
             None
         }
     }

@@ -1,7 +1,7 @@
 //! Who may use the admin listener.
 
-use axum::http::header::{AUTHORIZATION, HOST};
-use axum::http::{HeaderMap, Uri};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN};
+use axum::http::{HeaderMap, Method, Uri};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -18,15 +18,38 @@ pub(super) struct Access {
 }
 
 /// Why a request is not let in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub(super) enum Denied {
-    /// No token, or not the right one.
-    #[error("the token is missing or wrong")]
-    Token,
+    /// A token is needed, and the request has none.
+    #[error("the token is missing")]
+    NoToken,
+    /// What it has is not the right one.
+    #[error("the token is wrong")]
+    WrongToken,
     /// Without a token only this machine is served, and the request names
     /// another one: a page in somebody's browser may be behind it.
-    #[error("the host is not local")]
+    #[error(
+        "the Host of the request is not local: without admin.token only localhost, 127.0.0.1 and [::1] are served"
+    )]
     ForeignHost,
+    /// A page of another origin is behind it.
+    #[error("the request comes from a page of another origin")]
+    CrossOrigin,
+    /// A change that comes as a form or as plain text: what a page of another
+    /// origin can send without asking first.
+    #[error("a change needs Content-Type: application/json (application/x-ndjson for an import)")]
+    NotJson,
+}
+
+impl Denied {
+    /// Every reason, as the metric spells them.
+    pub(super) const REASONS: [(Self, &'static str); 5] = [
+        (Self::NoToken, "no_token"),
+        (Self::WrongToken, "wrong_token"),
+        (Self::ForeignHost, "foreign_host"),
+        (Self::CrossOrigin, "cross_origin"),
+        (Self::NotJson, "not_json"),
+    ];
 }
 
 impl Access {
@@ -37,7 +60,8 @@ impl Access {
         }
     }
 
-    /// Judges a request for `uri`.
+    /// Judges who asks for `uri`: whoever has the token, or, where there is
+    /// none, whoever names this machine.
     pub(super) fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Denied> {
         let sent = bearer(headers).map(TokenHash::of);
         let opens = |token: &Option<TokenHash>| match (token, &sent) {
@@ -48,14 +72,64 @@ impl Access {
         let open = opens(&self.token) | (opens(&self.metrics_token) & metrics);
         if bool::from(open) {
             Ok(())
+        } else if self.token.is_some() && headers.contains_key(AUTHORIZATION) {
+            Err(Denied::WrongToken)
         } else if self.token.is_some() {
-            Err(Denied::Token)
+            Err(Denied::NoToken)
         } else if host(uri, headers).is_some_and(is_local) {
             Ok(())
         } else {
             Err(Denied::ForeignHost)
         }
     }
+}
+
+/// Judges whether a program or a page of ours asks, and no other page in
+/// somebody's browser. What only reads is refused where the browser says so;
+/// what changes something has to look like what no form can send, too.
+pub(super) fn check_origin(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Denied> {
+    if headers
+        .get("sec-fetch-site")
+        .is_some_and(|site| site == "cross-site")
+    {
+        return Err(Denied::CrossOrigin);
+    }
+    if method.is_safe() {
+        return Ok(());
+    }
+    if !is_own_origin(uri, headers) {
+        return Err(Denied::CrossOrigin);
+    }
+    if is_json(headers) {
+        Ok(())
+    } else {
+        Err(Denied::NotJson)
+    }
+}
+
+/// Whether the request names no origin, as programs do, or the very host that
+/// it is sent to. The scheme is left out: a proxy in front may have ended TLS.
+pub(super) fn is_own_origin(uri: &Uri, headers: &HeaderMap) -> bool {
+    let mut origins = headers.get_all(ORIGIN).iter();
+    let (Some(origin), more) = (origins.next(), origins.next()) else {
+        return true;
+    };
+    let named = origin.to_str().ok().and_then(|origin| {
+        let rest = origin.strip_prefix("http://");
+        rest.or_else(|| origin.strip_prefix("https://"))
+    });
+    more.is_none() && named.is_some_and(|named| host(uri, headers) == Some(named))
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut kinds = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(kind), None) = (kinds.next(), kinds.next()) else {
+        return false;
+    };
+    let kind = kind.to_str().unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    kind.eq_ignore_ascii_case("application/json")
+        || kind.eq_ignore_ascii_case("application/x-ndjson")
 }
 
 /// The token of the one `Authorization: Bearer …` field.
@@ -168,7 +242,11 @@ mod tests {
             &[("authorization", "Bearer scrape")],
         ] {
             let denied = check(&access, "/api/events/x", fields);
-            assert_eq!(denied, Err(Denied::Token), "{fields:?}");
+            let expected = match fields.iter().any(|(name, _)| *name == "authorization") {
+                true => Denied::WrongToken,
+                false => Denied::NoToken,
+            };
+            assert_eq!(denied, Err(expected), "{fields:?}");
         }
         let scrape = ("authorization", "Bearer scrape");
         assert_eq!(check(&access, "/metrics", &[scrape]), Ok(()));
@@ -208,6 +286,49 @@ mod tests {
         assert_eq!(http2, Ok(()));
         let http2 = check(&access, "http://evil.example/metrics", &[]);
         assert_eq!(http2, Err(Denied::ForeignHost));
+    }
+
+    #[test]
+    fn a_change_comes_from_a_program_or_a_page_of_ours() {
+        let judge = |method: Method, fields: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            headers.append("host", "localhost:9090".parse().unwrap());
+            for (name, value) in fields {
+                headers.append(*name, value.parse().unwrap());
+            }
+            check_origin(&method, &"/api/redeliver".parse().unwrap(), &headers)
+        };
+        let json = ("content-type", "application/json; charset=utf-8");
+        assert_eq!(judge(Method::POST, &[json]), Ok(()));
+        let lines = ("content-type", "application/x-ndjson");
+        assert_eq!(judge(Method::POST, &[lines]), Ok(()));
+        for own in ["http://localhost:9090", "https://localhost:9090"] {
+            let fields = [json, ("origin", own), ("sec-fetch-site", "same-origin")];
+            assert_eq!(judge(Method::POST, &fields), Ok(()), "{own}");
+        }
+        for foreign in [
+            "http://evil.example",
+            "http://localhost",
+            "http://localhost:9091",
+            "null",
+            "",
+        ] {
+            let denied = judge(Method::POST, &[json, ("origin", foreign)]);
+            assert_eq!(denied, Err(Denied::CrossOrigin), "{foreign}");
+        }
+        let own = ("origin", "http://localhost:9090");
+        let twice = judge(Method::POST, &[json, own, own]);
+        assert_eq!(twice, Err(Denied::CrossOrigin));
+        let site = ("sec-fetch-site", "cross-site");
+        assert_eq!(judge(Method::POST, &[json, site]), Err(Denied::CrossOrigin));
+        assert_eq!(judge(Method::GET, &[site]), Err(Denied::CrossOrigin));
+        assert_eq!(judge(Method::GET, &[("origin", "null")]), Ok(()));
+        for kind in ["application/x-www-form-urlencoded", "text/plain", ""] {
+            let denied = judge(Method::POST, &[("content-type", kind)]);
+            assert_eq!(denied, Err(Denied::NotJson), "{kind}");
+        }
+        assert_eq!(judge(Method::POST, &[]), Err(Denied::NotJson));
+        assert_eq!(judge(Method::POST, &[json, json]), Err(Denied::NotJson));
     }
 
     #[test]

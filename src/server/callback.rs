@@ -9,6 +9,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Uri};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
@@ -18,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::accept::{CLOSE_ANSWER_MAX, Endpoint};
+use super::activity::{Activity, Answered};
 use super::body::{self, BodyBudget, BodyError, Share};
 use super::connection::{Connection, Working};
 use super::detached::Detached;
@@ -25,11 +28,11 @@ use super::error::Rejection;
 use super::head::check_size;
 use super::judge::{Judge, Proof};
 use super::metrics::SourceMetrics;
-use super::refusal::{Refusal, RefusalLog};
-use super::{Readiness, ServerConfig, ServerMetrics};
+use super::refusal::{Origin, Refusal, RefusalLog, Sighting};
+use super::{Readiness, Refusals, ServerConfig, ServerMetrics};
 use crate::ingest::{Accepted, Ingest, Source};
 use crate::request::KeptHead;
-use crate::signature::VerifiedRequest;
+use crate::signature::{ReusePolicy, VerifiedRequest};
 use crate::store::Inserted;
 use crate::throttle::Throttle;
 
@@ -56,6 +59,7 @@ struct Inner {
     budget: Arc<BodyBudget>,
     ack_deadline: Duration,
     refusals: RefusalLog,
+    activity: Arc<Activity>,
     failures: Throttle,
     close: CancellationToken,
 }
@@ -68,7 +72,8 @@ struct Route {
 }
 
 impl Callback {
-    /// The endpoint of all of `ingest`'s sources. `close` is the token that
+    /// The endpoint of all of `ingest`'s sources. Those that it turns away
+    /// because of their sender are listed in `refusals`. `close` is the token that
     /// [`run`](super::run) closes the listener by: requests use it to end in
     /// time.
     pub fn new(
@@ -76,8 +81,13 @@ impl Callback {
         ingest: Arc<Ingest>,
         readiness: Arc<Readiness>,
         metrics: &ServerMetrics,
+        refusals: Arc<Refusals>,
         close: CancellationToken,
     ) -> Self {
+        let judge = Judge::new(config, Arc::clone(ingest.clock()));
+        let sources = ingest.sources().map(|(_, source)| Arc::clone(source));
+        let proxies = judge.trusted_proxies().clone();
+        let refusals = RefusalLog::new(refusals, sources.collect(), proxies);
         let route = |(path, source): (&str, &Arc<Source>)| {
             let route = Route {
                 source: Arc::clone(source),
@@ -90,11 +100,12 @@ impl Callback {
             no_route: metrics.of_no_source(),
             health_path: config.health_path.clone(),
             readiness,
-            judge: Judge::new(config, Arc::clone(ingest.clock())),
+            judge,
             ingest,
             budget: BodyBudget::new(config.body_bytes_in_flight_max),
             ack_deadline: config.ack_deadline,
-            refusals: RefusalLog::new(),
+            refusals,
+            activity: Arc::clone(metrics.activity()),
             failures: Throttle::new(FAILURE_LINES_MAX, FAILURE_SPAN),
             close,
         }))
@@ -114,7 +125,9 @@ impl Endpoint for Callback {
         let http2 = request.version() == Version::HTTP_2;
         match inner.judge(route, &request, connection) {
             Ok(genuine) => {
-                let work = Arc::clone(inner).work(Arc::clone(route), genuine, request.into_body());
+                let (parts, body) = request.into_parts();
+                let kept = genuine.may_be_refused().then(|| Box::new(parts));
+                let work = Arc::clone(inner).work(Arc::clone(route), genuine, kept, body);
                 Answering::Later(Detached::new(work))
             }
             Err(rejection) => {
@@ -122,7 +135,7 @@ impl Endpoint for Callback {
                 let stranger = Refusal::of(&rejection).is_some();
                 let early = stranger || !request.body().is_end_stream();
                 let answer = rejection.response();
-                route.metrics.count_answer(answer.status());
+                inner.count_answer(route, answer.status(), stranger);
                 Answering::Now(Some(ended(answer, early && !http2, connection)))
             }
         }
@@ -149,6 +162,9 @@ impl Future for Answering {
     }
 }
 
+/// The head of a request that may still be refused.
+type Kept = Option<Box<Parts>>;
+
 /// A request whose head was found good.
 struct Genuine {
     proof: Proof,
@@ -158,6 +174,18 @@ struct Genuine {
     connection: Arc<Connection>,
     /// `None` until the sender is proved.
     working: Option<Working>,
+}
+
+impl Genuine {
+    /// Whether its sender may be turned away once the body is there.
+    fn may_be_refused(&self) -> bool {
+        match self.proof.verified() {
+            None => true,
+            Some(verified) => verified
+                .signature()
+                .is_some_and(|signature| signature.reuse == ReusePolicy::Refuse),
+        }
+    }
 }
 
 impl Inner {
@@ -183,7 +211,7 @@ impl Inner {
             return Err(Rejection::NotFound);
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let allow = "GET, HEAD";
+            let allow = Some("GET, HEAD");
             return Err(Rejection::MethodNotAllowed { allow });
         }
         if !self.readiness.is_ready() {
@@ -203,10 +231,14 @@ impl Inner {
         connection: &Arc<Connection>,
     ) -> Result<Genuine, Rejection> {
         let peer = self.judge.peer(connection.peer().ip(), request);
-        let (proof, head) = self
-            .judge
-            .head(&route.source, request, peer)
-            .inspect_err(|rejection| self.note_refusal(route, rejection, peer))?;
+        let (proof, head) =
+            self.judge
+                .head(&route.source, request, peer)
+                .inspect_err(|rejection| {
+                    let from = connection.peer().ip();
+                    let head = || (request.uri().clone(), request.headers().clone());
+                    self.note_refusal(route, rejection, (from, peer), head, None);
+                })?;
         let working = proof.verified().map(|_| connection.working());
         self.judge.announced(request.body())?;
         Ok(Genuine {
@@ -219,11 +251,37 @@ impl Inner {
         })
     }
 
-    fn note_refusal(&self, route: &Route, rejection: &Rejection, peer: Option<IpAddr>) {
-        if let Some(refusal) = Refusal::of(rejection) {
-            route.metrics.count_refusal(refusal);
-            self.refusals.note(route.source.name(), refusal, peer);
-        }
+    fn count_answer(&self, route: &Route, status: StatusCode, stranger: bool) {
+        route.metrics.count_answer(status);
+        let answered = match status {
+            StatusCode::OK => Answered::Acked,
+            StatusCode::SERVICE_UNAVAILABLE => Answered::Unavailable,
+            _ if stranger => Answered::Refused,
+            _ => return,
+        };
+        self.activity.count(self.judge.now(), answered);
+    }
+
+    fn note_refusal(
+        &self,
+        route: &Route,
+        rejection: &Rejection,
+        (connection, peer): (IpAddr, Option<IpAddr>),
+        head: impl FnOnce() -> (Uri, HeaderMap),
+        body: Option<&Bytes>,
+    ) {
+        let Some(refusal) = Refusal::of(rejection) else {
+            return;
+        };
+        route.metrics.count_refusal(refusal);
+        self.refusals.note(&route.source, refusal, peer, || {
+            let origin = Origin {
+                connection,
+                peer,
+                at: self.judge.now(),
+            };
+            Sighting::new(Arc::clone(&route.source), refusal, origin, head(), body)
+        });
     }
 
     /// The store's failures are worth a warning now and then; what a sender
@@ -246,25 +304,30 @@ impl Inner {
         self: Arc<Self>,
         route: Arc<Route>,
         mut genuine: Genuine,
+        kept: Kept,
         mut body: Incoming,
     ) -> Answer {
-        let (since, http2, peer) = (genuine.since, genuine.http2, genuine.head.peer);
+        let (since, http2) = (genuine.since, genuine.http2);
         let connection = Arc::clone(&genuine.connection);
         // Held until the answer is there.
         let mut working = genuine.working.take();
-        let stored = self.store(&route, genuine, &mut body, &mut working).await;
+        let stored = self
+            .store(&route, genuine, kept, &mut body, &mut working)
+            .await;
         let answer = match &stored {
             Ok(inserted) => success(inserted),
             Err(rejection) => {
-                self.note_refusal(&route, rejection, peer);
                 self.note_failure(&route, rejection);
                 rejection.response()
             }
         };
         if working.is_some() {
-            route.metrics.observe_ack(since.elapsed());
+            let took = since.elapsed();
+            route.metrics.observe_ack(took);
+            self.activity.observe(self.judge.now(), took);
         }
-        route.metrics.count_answer(answer.status());
+        let stranger = matches!(&stored, Err(rejection) if Refusal::of(rejection).is_some());
+        self.count_answer(&route, answer.status(), stranger);
         drop(working);
         let early = stored.is_err() && !http2;
         ended(answer, early, &connection)
@@ -274,6 +337,7 @@ impl Inner {
         &self,
         route: &Route,
         genuine: Genuine,
+        kept: Kept,
         body: &mut Incoming,
         working: &mut Option<Working>,
     ) -> Result<Inserted, Rejection> {
@@ -282,11 +346,30 @@ impl Inner {
         let body_bytes_max = self.judge.body_bytes_max();
         let read = body::read(body, body_bytes_max, &mut share, genuine.http2);
         let body = self.in_time(read, late.as_mut()).await?;
-        let verified = genuine.proof.complete(&route.source, &body)?;
+        let from = (genuine.connection.peer().ip(), genuine.head.peer);
+        let refused = |rejection: &Rejection, body: Option<&Bytes>| {
+            let head = || kept.map_or_else(Default::default, |kept| (kept.uri, kept.headers));
+            self.note_refusal(route, rejection, from, head, body);
+        };
+        let verified = match genuine.proof.complete(&route.source, &body) {
+            Ok(verified) => verified,
+            Err(error) => {
+                let rejection = Rejection::from(error);
+                refused(&rejection, Some(&body));
+                return Err(rejection);
+            }
+        };
         working.get_or_insert_with(|| genuine.connection.working());
         let name = route.source.name().clone();
         let request = VerifiedRequest::new(name, verified, genuine.head, body);
-        let mut accepted = self.ingest.accept(request)?;
+        let mut accepted = match self.ingest.accept(request) {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                let rejection = Rejection::from(error);
+                refused(&rejection, None);
+                return Err(rejection);
+            }
+        };
         tokio::select! { biased;
             stored = &mut accepted => return Ok(stored?),
             () = late => {}

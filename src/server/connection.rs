@@ -45,6 +45,8 @@ pub struct Connection {
     in_flight: AtomicU32,
     /// Those of them whose sender was proved.
     working: AtomicU32,
+    /// Answers that go on for as long as there is something to say.
+    streams: AtomicU32,
     /// An answer was sent before the body was through.
     answered_early: AtomicBool,
     evicted: AtomicBool,
@@ -67,6 +69,7 @@ impl Connection {
             head_seen: AtomicBool::new(false),
             in_flight: AtomicU32::new(0),
             working: AtomicU32::new(0),
+            streams: AtomicU32::new(0),
             answered_early: AtomicBool::new(false),
             evicted: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -89,6 +92,18 @@ impl Connection {
     pub fn working(self: &Arc<Self>) -> Working {
         self.working.fetch_add(1, Relaxed);
         Working(Arc::clone(self))
+    }
+
+    /// Notes an answer that goes on for as long as there is something to say,
+    /// and is nobody's to make room with. Until the guard is dropped the
+    /// connection is not idle, and its peer has to take what comes, but may
+    /// take as long as it lasts.
+    pub fn streaming(self: &Arc<Self>) -> Streaming {
+        self.streams.fetch_add(1, Relaxed);
+        Streaming {
+            _busy: self.begin_request(),
+            working: self.working(),
+        }
     }
 
     /// Notes that an answer goes out while the body may still come: when the
@@ -177,10 +192,12 @@ impl Connection {
         let untaken = self.untaken_since.get().filter(|_| untaken);
         let blocked = self.blocked_since.get();
         let since = blocked.into_iter().chain(untaken).min()?;
-        // Who takes a little now and then gets no more time in all than who
-        // asks for nothing.
-        let end = self.instant(since) + WRITE_STALL_MAX;
-        let end = end.min(self.last_answer() + limits.keep_alive);
+        let mut end = self.instant(since) + WRITE_STALL_MAX;
+        if self.streams.load(Relaxed) == 0 {
+            // Who takes a little now and then gets no more time in all than
+            // who asks for nothing.
+            end = end.min(self.last_answer() + limits.keep_alive);
+        }
         Some((end, Over::Stalled))
     }
 
@@ -314,6 +331,19 @@ impl Drop for Working {
     fn drop(&mut self) {
         self.0.verified.set(self.0.now());
         self.0.working.fetch_sub(1, Relaxed);
+    }
+}
+
+/// An answer that goes on for as long as there is something to say.
+#[derive(Debug)]
+pub struct Streaming {
+    _busy: Busy,
+    working: Working,
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        self.working.0.streams.fetch_sub(1, Relaxed);
     }
 }
 
@@ -451,6 +481,23 @@ mod tests {
         assert_eq!(connection.due(&LIMITS, late), Due::Over(Over::Stalled));
         drop(held);
         assert!(matches!(connection.due(&LIMITS, late), Due::At(_)));
+    }
+
+    #[test]
+    fn a_stream_lasts_while_its_peer_takes_it() {
+        let (connection, start) = connection();
+        let stream = connection.streaming();
+        let late = start + IDLE * 10;
+        assert!(matches!(connection.due(&LIMITS, late), Due::At(_)));
+        assert_eq!(connection.eviction_rank(), None);
+        connection.note_write(true);
+        assert!(matches!(connection.due(&LIMITS, start), Due::At(_)));
+        let stalled = start + WRITE_STALL_MAX + SLACK;
+        assert_eq!(connection.due(&LIMITS, stalled), Due::Over(Over::Stalled));
+        connection.note_write(false);
+        drop(stream);
+        assert_eq!(connection.due(&LIMITS, late), Due::Over(Over::Idle));
+        assert!(connection.eviction_rank().is_some());
     }
 
     #[test]

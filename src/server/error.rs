@@ -11,6 +11,7 @@ use hyper::Response;
 
 use super::auth::Denied;
 use super::body::BodyError;
+use crate::ingest::{AcceptError, Reused};
 use crate::signature::SignatureError;
 use crate::store::{Full as StoreFull, StoreError};
 
@@ -20,12 +21,27 @@ pub(super) enum Rejection {
     /// There is nothing at this path.
     #[error("no such path")]
     NotFound,
+    /// There is a path, but not what it names.
+    #[error("{0}")]
+    Unknown(String),
     /// There is something, for another method.
     #[error("the method is not allowed")]
     MethodNotAllowed {
-        /// The methods that are.
-        allow: &'static str,
+        /// The methods that are; `None` where the router says it.
+        allow: Option<&'static str>,
     },
+    /// What was asked for cannot be read.
+    #[error("{0}")]
+    BadRequest(String),
+    /// What was asked for is against what is there.
+    #[error("{0}")]
+    Conflict(String),
+    /// As many of these are at work as may be at the same time.
+    #[error("{0}")]
+    Busy(&'static str),
+    /// More wrong tokens came than are answered with care.
+    #[error("too many wrong tokens")]
+    TooManyWrongTokens,
     /// The head is larger than we take.
     #[error("the head is too large")]
     HeadTooLarge,
@@ -35,6 +51,9 @@ pub(super) enum Rejection {
     /// The sender could not be proved.
     #[error(transparent)]
     Signature(#[from] SignatureError),
+    /// The signature was used before, for another body.
+    #[error("{0}")]
+    Reused(Reused),
     /// The body could not be read.
     #[error(transparent)]
     Body(#[from] BodyError),
@@ -58,11 +77,19 @@ pub(super) enum Rejection {
 impl Rejection {
     pub(super) fn status(&self) -> StatusCode {
         match self {
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::Unknown(_) => StatusCode::NOT_FOUND,
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::TooManyWrongTokens => StatusCode::TOO_MANY_REQUESTS,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::Peer | Self::Denied(Denied::ForeignHost) => StatusCode::FORBIDDEN,
-            Self::Signature(_) | Self::Denied(Denied::Token) => StatusCode::UNAUTHORIZED,
+            Self::Peer | Self::Denied(Denied::ForeignHost | Denied::CrossOrigin) => {
+                StatusCode::FORBIDDEN
+            }
+            Self::Signature(_)
+            | Self::Reused(_)
+            | Self::Denied(Denied::NoToken | Denied::WrongToken) => StatusCode::UNAUTHORIZED,
+            Self::Denied(Denied::NotJson) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Body(BodyError::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Body(BodyError::Late) => StatusCode::REQUEST_TIMEOUT,
             Self::Body(BodyError::Broken) => StatusCode::BAD_REQUEST,
@@ -70,7 +97,23 @@ impl Rejection {
             | Self::StoreFull(_)
             | Self::Store(_)
             | Self::StoreLate
+            | Self::Busy(_)
             | Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// What the asker of the admin listener is told beside the title, so that
+    /// it can be put right. Senders of callbacks are told nothing.
+    fn detail(&self) -> Option<String> {
+        match self {
+            Self::Unknown(detail) | Self::BadRequest(detail) | Self::Conflict(detail) => {
+                Some(detail.clone())
+            }
+            Self::Busy(detail) => Some((*detail).to_owned()),
+            Self::Denied(Denied::ForeignHost | Denied::CrossOrigin | Denied::NotJson) => {
+                Some(self.to_string())
+            }
+            _ => None,
         }
     }
 
@@ -80,7 +123,12 @@ impl Rejection {
         let status = self.status();
         let title = status.canonical_reason().unwrap_or("Error");
         let code = status.as_u16();
-        let body = format!(r#"{{"type":"about:blank","title":"{title}","status":{code}}}"#);
+        let mut body = format!(r#"{{"type":"about:blank","title":"{title}","status":{code}"#);
+        if let Some(detail) = self.detail() {
+            body.push_str(r#","detail":"#);
+            body.push_str(&serde_json::Value::from(detail).to_string());
+        }
+        body.push('}');
         let mut response = Response::new(Full::new(Bytes::from(body)));
         *response.status_mut() = status;
         let headers = response.headers_mut();
@@ -89,17 +137,30 @@ impl Rejection {
             HeaderValue::from_static("application/problem+json"),
         );
         match self {
-            Self::MethodNotAllowed { allow } => {
+            Self::MethodNotAllowed { allow: Some(allow) } => {
                 headers.insert(ALLOW, HeaderValue::from_static(allow));
             }
-            Self::Denied(Denied::Token) => {
+            Self::Denied(Denied::NoToken | Denied::WrongToken) => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            _ if status == StatusCode::SERVICE_UNAVAILABLE => {
+            _ if matches!(
+                status,
+                StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+            ) =>
+            {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}
         }
         response
+    }
+}
+
+impl From<AcceptError> for Rejection {
+    fn from(error: AcceptError) -> Self {
+        match error {
+            AcceptError::Full(full) => Self::StoreFull(full),
+            AcceptError::Reused(reused) => Self::Reused(reused),
+        }
     }
 }

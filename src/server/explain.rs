@@ -22,10 +22,14 @@ use super::body::{self, BodyBudget, BodyError};
 use super::error::Rejection;
 use super::judge::Judge;
 use super::peer::X_FORWARDED_FOR;
+use super::refusal::{self, Refusal};
 use crate::clock::ManualClock;
 use crate::event::{self, NewEvent};
 use crate::ingest::{IngestMetrics, Source, SourceConfig};
-use crate::signature::{SchemeError, SignatureError, Verified, VerifiedRequest};
+use crate::request::RequestHead;
+use crate::signature::{
+    RefusedBody, RefusedRequest, SchemeError, SignatureError, Verified, VerifiedRequest,
+};
 
 /// The time to judge a request by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +51,9 @@ pub struct Explanation {
     /// What was proved about its sender, even where the request was turned
     /// away later.
     pub verified: Option<Verified>,
+    /// What may be wrong with it, where its sender is the reason that it was
+    /// turned away: one sentence each, found out by trying.
+    pub diagnosis: Vec<String>,
     /// The event, or why there is none.
     pub result: Result<NewEvent, Refused>,
 }
@@ -117,16 +124,18 @@ pub enum Refused {
 }
 
 /// Takes `capture`, the bytes of an HTTP/1.1 request, down the line of
-/// `source`, without storing anything.
+/// `source`, one of `sources`, without storing anything.
 ///
 /// # Errors
-/// [`SchemeError`] where the source could not be started either.
+/// [`SchemeError`] where a source could not be started either.
 pub async fn explain(
     server: &ServerConfig,
+    sources: &[SourceConfig],
     source: &SourceConfig,
     capture: Bytes,
     at: JudgedAt,
 ) -> Result<Explanation, SchemeError> {
+    let ready = |config| Source::new(config, &IngestMetrics::default()).map(Arc::new);
     let line = Arc::new(Line {
         server: server.clone(),
         source: Source::new(source, &IngestMetrics::default())?,
@@ -137,6 +146,7 @@ pub async fn explain(
             };
             Source::new(&open, &IngestMetrics::default())?
         },
+        sources: sources.iter().map(ready).collect::<Result<_, _>>()?,
         path: source.path.clone(),
         follow: capture.len() - head_length(&capture),
         at,
@@ -156,6 +166,7 @@ pub async fn explain(
         head: None,
         judged_at: at.or_now(),
         verified: None,
+        diagnosis: Vec::new(),
         result: Err(unreadable(end)),
     }))
 }
@@ -167,11 +178,20 @@ struct Line {
     /// The same source without `allow_from`, for captures that do not say who
     /// sent them.
     anybody: Source,
+    /// All there are, one of which may have been meant.
+    sources: Vec<Arc<Source>>,
     path: String,
     follow: usize,
     at: JudgedAt,
     /// What was made of the first request; a second one in the capture is none.
     explained: Mutex<Option<Explanation>>,
+}
+
+/// What came to light on the way.
+#[derive(Default)]
+struct Seen {
+    verified: Option<Verified>,
+    body: Option<Bytes>,
 }
 
 impl Line {
@@ -209,14 +229,53 @@ impl Line {
             sent_at,
             peer: self.peer(&judge, &request),
         };
-        let mut verified = None;
+        let mut seen = Seen::default();
         let peer = head.peer;
-        let result = self.judge(&judge, request, peer, &mut verified).await;
+        let (uri, headers) = (request.uri().clone(), request.headers().clone());
+        let result = self.judge(&judge, request, peer, &mut seen).await;
+        let fields = RequestHead {
+            uri: &uri,
+            headers: &headers,
+        };
+        let diagnosis = match &result {
+            Ok(_) => Vec::new(),
+            Err(rejection) => self.diagnose(&judge, rejection, fields, peer, &seen),
+        };
         Explanation {
             head: Some(head),
             judged_at,
-            verified,
+            verified: seen.verified,
+            diagnosis,
             result: result.map_err(Refused::from),
+        }
+    }
+
+    /// The same that the list of refusals would say.
+    fn diagnose(
+        &self,
+        judge: &Judge,
+        rejection: &Rejection,
+        head: RequestHead<'_>,
+        peer: Peer,
+        seen: &Seen,
+    ) -> Vec<String> {
+        match (Refusal::of(rejection), peer) {
+            (Some(Refusal::Signature(error)), _) => {
+                let body = seen.body.as_deref();
+                let refused = RefusedRequest {
+                    head,
+                    body: body.map_or(RefusedBody::Unread, RefusedBody::Whole),
+                    error,
+                    now: judge.now(),
+                    others: &[],
+                };
+                refusal::signature_findings(&self.source, &self.sources, &refused)
+            }
+            (Some(Refusal::Peer), Peer::Forwarded(peer)) => {
+                let proxies = judge.trusted_proxies();
+                refusal::peer_findings(&self.source, proxies, None, peer, head.headers)
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -236,7 +295,7 @@ impl Line {
         judge: &Judge,
         request: Request<Incoming>,
         peer: Peer,
-        verified: &mut Option<Verified>,
+        seen: &mut Seen,
     ) -> Result<NewEvent, Rejection> {
         if request.uri().path() != self.path {
             return Err(Rejection::NotFound);
@@ -246,15 +305,16 @@ impl Line {
             Peer::Forwarded(peer) => (&self.source, peer),
         };
         let (proof, head) = judge.head(source, &request, peer)?;
-        *verified = proof.verified().cloned();
+        seen.verified = proof.verified().cloned();
         judge.announced(request.body())?;
         let budget = BodyBudget::new(self.server.body_bytes_in_flight_max);
         let http2 = request.version() == Version::HTTP_2;
         let body_bytes_max = judge.body_bytes_max();
         let mut body = request.into_body();
         let body = body::read(&mut body, body_bytes_max, &mut budget.share(), http2).await?;
+        seen.body = Some(body.clone());
         let proved = proof.complete(source, &body)?;
-        *verified = Some(proved.clone());
+        seen.verified = Some(proved.clone());
         let name = source.name().clone();
         Ok(event::parse(VerifiedRequest::new(name, proved, head, body)))
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::Lanes;
 use crate::store::{Archive, Store};
 
 /// Shared by `/readyz`, the public `health_path`, and the lifecycle that sets
@@ -13,6 +14,7 @@ pub struct Readiness {
     reasons: AtomicU8,
     store: OnceLock<Arc<dyn Store>>,
     archive: OnceLock<Arc<dyn Archive>>,
+    lanes: OnceLock<Arc<dyn Lanes>>,
     /// By source: what is wrong with one that others do not depend on.
     troubles: Mutex<BTreeMap<String, String>>,
 }
@@ -49,6 +51,7 @@ impl Readiness {
             reasons: AtomicU8::new(Unready::Starting as u8),
             store: OnceLock::new(),
             archive: OnceLock::new(),
+            lanes: OnceLock::new(),
             troubles: Mutex::default(),
         }
     }
@@ -70,6 +73,16 @@ impl Readiness {
         self.archive.get()
     }
 
+    /// Says what drives the handlers.
+    pub fn lanes_started(&self, lanes: Arc<dyn Lanes>) {
+        self.lanes.set(lanes).ok();
+    }
+
+    /// What drives the handlers, once it does.
+    pub fn lanes(&self) -> Option<&Arc<dyn Lanes>> {
+        self.lanes.get()
+    }
+
     /// The store, once it is open.
     pub fn store(&self) -> Option<&Arc<dyn Store>> {
         self.store.get()
@@ -83,6 +96,11 @@ impl Readiness {
     /// Takes a reason away.
     pub fn clear(&self, reason: Unready) {
         self.reasons.fetch_and(!(reason as u8), Relaxed);
+    }
+
+    /// Whether this reason holds.
+    pub fn is(&self, reason: Unready) -> bool {
+        self.reasons.load(Relaxed) & reason as u8 != 0
     }
 
     /// Says what is wrong with a source, or that nothing is any more. The

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use hyper::body::{Body, Incoming};
 use hyper::{Method, Request};
+use jiff::Timestamp;
 
 use super::ServerConfig;
 use super::body::BodyError;
@@ -43,9 +44,19 @@ impl Judge {
         }
     }
 
+    /// The time to judge by.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// The largest body, in bytes.
     pub(super) fn body_bytes_max(&self) -> usize {
         self.body_bytes_max
+    }
+
+    /// The proxies whose word about the peer counts.
+    pub(super) fn trusted_proxies(&self) -> &TrustedProxies {
+        &self.trusted_proxies
     }
 
     /// Who sent a request that came over a connection from `from`; `None`
@@ -63,7 +74,9 @@ impl Judge {
     ) -> Result<(Proof, KeptHead), Rejection> {
         check_size(request)?;
         if request.method() != Method::POST {
-            return Err(Rejection::MethodNotAllowed { allow: "POST" });
+            return Err(Rejection::MethodNotAllowed {
+                allow: Some("POST"),
+            });
         }
         if !source.admits(peer) {
             return Err(Rejection::Peer);

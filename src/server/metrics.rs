@@ -1,6 +1,7 @@
 //! What the public listener counts and measures.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -10,6 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::activity::Activity;
 use super::refusal::Refusal;
 
 /// Up to the 3 s after which the sender gives up; fine where acks should be.
@@ -37,6 +39,7 @@ pub struct ServerMetrics {
     requests: Family<RequestLabels, Counter>,
     ack_seconds: Family<SourceLabels, Histogram, fn() -> Histogram>,
     refusals: Family<RefusalLabels, Counter>,
+    activity: Arc<Activity>,
 }
 
 impl ServerMetrics {
@@ -46,7 +49,28 @@ impl ServerMetrics {
             requests: Family::default(),
             ack_seconds: Family::new_with_constructor(|| Histogram::new(ACK_BUCKETS)),
             refusals: Family::default(),
+            activity: Arc::default(),
         }
+    }
+
+    /// What was answered in each minute of the last day.
+    pub fn activity(&self) -> &Arc<Activity> {
+        &self.activity
+    }
+
+    /// How many requests of a source were turned away because of their sender
+    /// since the start.
+    pub fn refusals_of(&self, source: &str) -> u64 {
+        let of_reason = |reason| {
+            let labels = RefusalLabels {
+                source: source.to_owned(),
+                reason,
+            };
+            self.refusals
+                .get(&labels)
+                .map_or(0, |counter| counter.get())
+        };
+        Refusal::REASONS.into_iter().map(of_reason).sum()
     }
 
     /// Shows the series in `registry`, which brings the prefix.

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 
 pub mod accept;
+mod activity;
 pub mod admin;
 pub mod auth;
 mod body;
@@ -22,7 +23,6 @@ pub mod explain;
 mod frames;
 mod head;
 pub mod health;
-mod history;
 mod io;
 mod judge;
 mod messages;
@@ -36,12 +36,14 @@ mod service;
 mod tests;
 
 pub use accept::{ConnectionLimits, Endpoint, run};
-pub use admin::Admin;
+pub use activity::{Activity, Answered};
+pub use admin::{Admin, AdminMetrics, AdminParts, HandlerInfo, Lanes, SourceInfo};
 pub use callback::Callback;
 pub use connection::Connection;
 pub use health::{Readiness, Unready};
 pub use metrics::ServerMetrics;
 pub use peer::TrustedProxies;
+pub use refusal::{RefusalView, Refusals};
 
 /// The public listener.
 #[derive(Debug, Clone)]

@@ -60,15 +60,22 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let answer = ready!(Pin::new(&mut self.answer).poll(cx));
         self.busy = None;
-        let held = self.held_by.as_ref().map(Connection::hold_answer);
-        Poll::Ready(Ok(answer.map(|body| HeldBody { body, _held: held })))
+        let held_by = self.held_by.take();
+        let held = held_by.as_ref().map(Connection::hold_answer);
+        Poll::Ready(Ok(answer.map(|body| HeldBody {
+            body,
+            held,
+            held_by,
+        })))
     }
 }
 
-/// A body that counts as untaken until hyper has got rid of it.
+/// A body that counts as untaken until hyper has got rid of it, except while
+/// it has nothing to give: then it is not the peer that holds it.
 pub(super) struct HeldBody<B> {
     body: B,
-    _held: Option<Untaken>,
+    held: Option<Untaken>,
+    held_by: Option<Arc<Connection>>,
 }
 
 impl<B: Body + Unpin> Body for HeldBody<B> {
@@ -79,7 +86,13 @@ impl<B: Body + Unpin> Body for HeldBody<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if frame.is_pending() {
+            self.held = None;
+        } else if self.held.is_none() {
+            self.held = self.held_by.as_ref().map(Connection::hold_answer);
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

@@ -95,6 +95,7 @@ pub(super) struct RawAuth {
     pub(super) keys: Option<Vec<SecretString>>,
     pub(super) keys_file: Option<PathBuf>,
     pub(super) tolerance: Option<String>,
+    pub(super) reuse: Option<RawReuse>,
     pub(super) header: Option<String>,
     pub(super) prefix: Option<String>,
     pub(super) encoding: Option<RawEncoding>,
@@ -106,6 +107,13 @@ pub(super) struct RawAuth {
 pub(super) enum RawEncoding {
     Hex,
     Base64,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum RawReuse {
+    Note,
+    Refuse,
 }
 
 #[derive(Deserialize, Clone, Copy)]

@@ -15,6 +15,7 @@ pub fn received(source: SourceName, head: KeptHead, body: Bytes) -> VerifiedRequ
         url: None,
         public_origin: false,
         skew_seconds: None,
+        signature: None,
     };
     VerifiedRequest::new(source, verified, head, body)
 }

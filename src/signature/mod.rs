@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::HeaderMap;
 use bytes::Bytes;
@@ -15,12 +16,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::request::{KeptHead, RequestHead, SourceName};
 
+mod diagnosis;
 pub mod hmac_sha256;
 pub mod ims;
 mod key_ring;
 pub mod mns;
 pub mod none;
 mod parts;
+
+pub use diagnosis::{Finding, OtherSource, RefusedBody, RefusedRequest};
+pub use ims::ReusePolicy;
+pub use key_ring::KeyRing;
 
 /// How a source's sender proves who it is.
 pub trait Scheme: fmt::Debug + Send + Sync + 'static {
@@ -40,14 +46,21 @@ pub trait Scheme: fmt::Debug + Send + Sync + 'static {
         None
     }
 
-    /// Takes these keys instead of those that are in force, for requests from
-    /// now on. A scheme without keys has nothing to replace.
-    ///
-    /// # Errors
-    /// [`SchemeError`] where there is no key, or an empty one; those in force
-    /// stay then.
-    fn replace_keys(&self, _keys: &[SecretString]) -> Result<(), SchemeError> {
-        Ok(())
+    /// Its keys; `None` where the scheme has none.
+    fn key_ring(&self) -> Option<&KeyRing> {
+        None
+    }
+
+    /// The URLs that its sender may have signed, as they were written.
+    fn urls(&self) -> &[String] {
+        &[]
+    }
+
+    /// What may be wrong with a request that this scheme refused, found out by
+    /// trying. Costs thousands of times what judging costs, so it is nothing
+    /// for the answering path; what comes out names no key and no signature.
+    fn diagnose(&self, _refused: &RefusedRequest<'_>) -> Vec<Finding> {
+        Vec::new()
     }
 }
 
@@ -96,6 +109,20 @@ pub struct Verified {
     /// Our clock minus the sender's, in seconds. Not kept with the event.
     #[serde(skip)]
     skew_seconds: Option<i64>,
+    /// Which signature it was, where that does not cover the body. Not kept
+    /// with the event.
+    #[serde(skip)]
+    signature: Option<SignatureUse>,
+}
+
+/// A signature that does not cover the body, so that it fits any body as long
+/// as its timestamp is good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SignatureUse {
+    /// Tells it from others in this process; tells nothing about it.
+    pub id: u64,
+    /// What its second use means.
+    pub reuse: ReusePolicy,
 }
 
 impl Verified {
@@ -118,6 +145,11 @@ impl Verified {
     /// Our clock minus the sender's, in seconds, where the scheme has a timestamp.
     pub fn skew_seconds(&self) -> Option<i64> {
         self.skew_seconds
+    }
+
+    /// Which signature it was, where the scheme does not sign the body.
+    pub fn signature(&self) -> Option<SignatureUse> {
+        self.signature
     }
 }
 
@@ -246,6 +278,15 @@ impl SchemeConfig {
             Self::Ims(config) => &config.keys,
             Self::HmacSha256(config) => &config.keys,
             Self::None => &[],
+        }
+    }
+
+    /// How far a timestamp may be from our clock, where the scheme has one.
+    pub fn tolerance(&self) -> Option<Duration> {
+        match self {
+            Self::Ims(config) => Some(config.tolerance),
+            Self::HmacSha256(config) => Some(config.tolerance),
+            Self::None => None,
         }
     }
 }

@@ -22,6 +22,7 @@ impl Scheme for NoSignature {
             url: None,
             public_origin: false,
             skew_seconds: None,
+            signature: None,
         }))
     }
 }

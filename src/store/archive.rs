@@ -122,6 +122,63 @@ pub struct EventFilter {
     pub text: Option<String>,
 }
 
+impl EventFilter {
+    /// Whether the filter lets an event through.
+    pub fn admits(&self, event: &EventSummary, body: &[u8]) -> bool {
+        self.admits_head(event)
+            && (self.text.as_ref()).is_none_or(|text| contains_text(body, text.as_bytes()))
+    }
+
+    /// Whether everything but the text lets an event through: what can be said
+    /// without reading its body.
+    pub fn admits_head(&self, event: &EventSummary) -> bool {
+        fn same(wanted: &Option<String>, found: &Option<String>) -> bool {
+            wanted.is_none() || wanted == found
+        }
+        fn among<T: PartialEq>(wanted: &Option<Vec<T>>, found: &T) -> bool {
+            (wanted.as_ref()).is_none_or(|wanted| wanted.contains(found))
+        }
+        same(&self.media_id, &event.media_id)
+            && same(&self.job_id, &event.job_id)
+            && among(&self.sources, &event.source)
+            && among(&self.outcomes, &event.outcome)
+            && self.since.is_none_or(|since| event.received_at >= since)
+            && self.until.is_none_or(|until| event.received_at < until)
+            && (self.types.as_ref()).is_none_or(|types| types.is_match(&event.event_type))
+            && self.admits_deliveries(&event.deliveries)
+    }
+
+    /// Whether one delivery is for the handler and stands as it is asked for.
+    fn admits_deliveries(&self, deliveries: &[DeliverySummary]) -> bool {
+        if self.handler.is_none() && self.statuses.is_none() {
+            return true;
+        }
+        deliveries.iter().any(|delivery| {
+            let handler = self.handler.as_ref();
+            let statuses = self.statuses.as_ref();
+            handler.is_none_or(|handler| *handler == delivery.handler)
+                && statuses.is_none_or(|statuses| statuses.contains(&delivery.status))
+        })
+    }
+}
+
+/// Whether `text` stands anywhere in `body`, ASCII letters in either case.
+pub fn contains_text(body: &[u8], text: &[u8]) -> bool {
+    let Some(first) = text.first() else {
+        return true;
+    };
+    let Some(last_start) = body.len().checked_sub(text.len()) else {
+        return false;
+    };
+    let starts = &body[..=last_start];
+    memchr::memchr2_iter(
+        first.to_ascii_lowercase(),
+        first.to_ascii_uppercase(),
+        starts,
+    )
+    .any(|at| body[at..at + text.len()].eq_ignore_ascii_case(text))
+}
+
 /// Which part of the answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Page {
@@ -288,4 +345,141 @@ pub struct StoreSize {
     pub wal_bytes: u64,
     /// What is free on its disk.
     pub disk_free_bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use globset::{Glob, GlobSetBuilder};
+
+    use super::*;
+
+    fn event() -> EventSummary {
+        let delivery = |handler: &str, status| DeliverySummary {
+            handler: HandlerName::new(handler).unwrap(),
+            status,
+            attempts: 1,
+            next_at: None,
+            reason: None,
+        };
+        EventSummary {
+            id: "0199aa00-0000-7000-8000-000000000001".parse().unwrap(),
+            received_at: Timestamp::from_second(1_000).unwrap(),
+            source: SourceName::new("default").unwrap(),
+            event_type: "SnapshotComplete".to_owned(),
+            event_time: None,
+            user_id: None,
+            outcome: Outcome::Succeeded,
+            media_id: Some("m1".to_owned()),
+            job_id: None,
+            duplicates: 0,
+            body_bytes: 2,
+            notes: Vec::new(),
+            deliveries: vec![
+                delivery("cms", Status::Dead),
+                delivery("audit", Status::Succeeded),
+            ],
+        }
+    }
+
+    fn types(globs: &[&str]) -> Option<GlobSet> {
+        let mut set = GlobSetBuilder::new();
+        for glob in globs {
+            set.add(Glob::new(glob).unwrap());
+        }
+        Some(set.build().unwrap())
+    }
+
+    #[test]
+    fn each_member_of_a_filter_decides() {
+        type Change = fn(&mut EventFilter);
+        let cases: [(&str, Change, Change); 9] = [
+            (
+                "types",
+                |f| f.types = types(&["No", "Snap*"]),
+                |f| f.types = types(&["Snap"]),
+            ),
+            (
+                "sources",
+                |f| f.sources = Some(vec![SourceName::new("default").unwrap()]),
+                |f| f.sources = Some(vec![SourceName::new("other").unwrap()]),
+            ),
+            (
+                "outcomes",
+                |f| f.outcomes = Some(vec![Outcome::Failed, Outcome::Succeeded]),
+                |f| f.outcomes = Some(vec![Outcome::Failed]),
+            ),
+            (
+                "statuses",
+                |f| f.statuses = Some(vec![Status::Dead]),
+                |f| f.statuses = Some(vec![Status::Pending, Status::Running]),
+            ),
+            (
+                "handler",
+                |f| f.handler = Some(HandlerName::new("cms").unwrap()),
+                |f| f.handler = Some(HandlerName::new("search").unwrap()),
+            ),
+            (
+                "media_id",
+                |f| f.media_id = Some("m1".to_owned()),
+                |f| f.media_id = Some("m".to_owned()),
+            ),
+            (
+                "since",
+                |f| f.since = Some(Timestamp::from_second(1_000).unwrap()),
+                |f| f.since = Some(Timestamp::from_second(1_001).unwrap()),
+            ),
+            (
+                "until",
+                |f| f.until = Some(Timestamp::from_second(1_001).unwrap()),
+                |f| f.until = Some(Timestamp::from_second(1_000).unwrap()),
+            ),
+            (
+                "text",
+                |f| f.text = Some("BODY".to_owned()),
+                |f| f.text = Some("bodies".to_owned()),
+            ),
+        ];
+        for (name, lets_through, keeps_away) in cases {
+            let (mut good, mut bad) = (EventFilter::default(), EventFilter::default());
+            lets_through(&mut good);
+            keeps_away(&mut bad);
+            assert!(good.admits(&event(), b"a Body"), "{name}");
+            assert!(!bad.admits(&event(), b"a Body"), "{name}");
+        }
+        let job = EventFilter {
+            job_id: Some("j".to_owned()),
+            ..EventFilter::default()
+        };
+        assert!(!job.admits(&event(), b""), "no job id is not any job id");
+    }
+
+    #[test]
+    fn a_status_is_the_handlers_own_where_one_is_named() {
+        let filter = |handler: &str, status| EventFilter {
+            handler: Some(HandlerName::new(handler).unwrap()),
+            statuses: Some(vec![status]),
+            ..EventFilter::default()
+        };
+        assert!(filter("cms", Status::Dead).admits(&event(), b""));
+        assert!(!filter("audit", Status::Dead).admits(&event(), b""));
+    }
+
+    #[test]
+    fn text_is_found_wherever_it_stands() {
+        for (body, text, found) in [
+            ("abc", "", true),
+            ("", "", true),
+            ("", "a", false),
+            ("abc", "abc", true),
+            ("abc", "abcd", false),
+            ("xxABC", "abc", true),
+            ("abcxx", "ABC", true),
+            ("aab", "ab", true),
+            ("{\"k\":1}", "\"K\":1}", true),
+            ("\u{c4}", "\u{e4}", false),
+        ] {
+            let contains = contains_text(body.as_bytes(), text.as_bytes());
+            assert_eq!(contains, found, "{text:?} in {body:?}");
+        }
+    }
 }

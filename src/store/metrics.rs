@@ -16,6 +16,8 @@ pub struct StoreMetrics {
     pub errors: Counter,
     /// Size of the database file.
     pub store_bytes: Gauge,
+    /// What of it is in use.
+    pub used_bytes: Gauge,
     /// Size of the write-ahead log beside it.
     pub wal_bytes: Gauge,
     /// Room left on its file system.
@@ -31,6 +33,7 @@ impl Default for StoreMetrics {
             batch_size: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
             errors: Counter::default(),
             store_bytes: Gauge::default(),
+            used_bytes: Gauge::default(),
             wal_bytes: Gauge::default(),
             disk_free_bytes: Gauge::default(),
             dedup_window_seconds: Gauge::default(),
@@ -56,6 +59,11 @@ impl StoreMetrics {
             "store_bytes",
             "Size of the database file",
             self.store_bytes.clone(),
+        );
+        registry.register(
+            "store_used_bytes",
+            "What of the database file is in use; the rest is used before the file grows",
+            self.used_bytes.clone(),
         );
         registry.register(
             "wal_bytes",

@@ -21,7 +21,7 @@ use crate::request::HandlerName;
 
 pub mod archive;
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 pub mod metrics;
 pub mod sqlite;
 
@@ -94,16 +94,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// Says which handlers are configured at this start. A name that comes back
     /// after it was away has the age of its deliveries counted from `now` on.
-    /// Answers the names that are no longer configured and still have
-    /// unfinished deliveries, with their number.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    async fn enrol(
-        &self,
-        roster: &Roster,
-        now: Timestamp,
-    ) -> Result<Vec<(HandlerName, u64)>, StoreError>;
+    async fn enrol(&self, roster: &Roster, now: Timestamp) -> Result<Enrolled, StoreError>;
 
     /// An event with all that became of it; `None` where there is no such event.
     ///
@@ -259,6 +253,16 @@ pub struct StoreConfig {
 #[derive(Debug, Clone, Default)]
 pub struct Roster(pub BTreeMap<HandlerName, Duration>);
 
+/// What a store remembers about handlers from earlier starts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Enrolled {
+    /// Names that are no longer configured and still have unfinished
+    /// deliveries, with their number.
+    pub left: Vec<(HandlerName, u64)>,
+    /// Configured handlers that are held back, and since when.
+    pub paused: BTreeMap<HandlerName, Timestamp>,
+}
+
 /// Deliveries that were claimed.
 #[derive(Debug, Default)]
 pub struct Claimed {
@@ -288,6 +292,10 @@ pub struct DeliveryHistory {
     pub status: Status,
     /// The highest attempt number so far.
     pub attempts: u32,
+    /// How many attempts of this round have failed.
+    pub failed: u32,
+    /// When this round began, where it is not the first.
+    pub age_from: Option<Timestamp>,
     /// When it is tried next, where it is `pending`.
     pub next_at: Option<Timestamp>,
     /// Why it is not `succeeded`, where there is a reason.
@@ -322,7 +330,8 @@ pub struct Backlog {
     pub unfinished: u64,
     /// Dead ones.
     pub dead: u64,
-    /// When the oldest event with an unfinished delivery was received.
+    /// When the oldest event with an unfinished delivery was received. Where
+    /// many wait, an imported event counts as old as those around it.
     pub oldest: Option<Timestamp>,
 }
 

@@ -240,7 +240,7 @@ fn a_database_of_a_newer_version_is_refused_untouched() {
         &store,
         &[&path, "newer ims-receiver", "start that newer release"],
     );
-    set_version(1);
+    set_version(2);
     folder.start().succeeded(&id);
 }
 

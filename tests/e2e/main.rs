@@ -38,6 +38,8 @@ mod mns_sdks;
 mod page;
 /// nginx and HAProxy in front, as `config/` sets them up.
 mod proxies;
+/// What is said about those who were turned away, and signatures used twice.
+mod refusals;
 /// Twenty restarts behind an inherited socket, by the sender's real rule.
 mod restart;
 /// Keys that change while the service runs.

@@ -83,7 +83,7 @@ impl ExplainArgs {
             At::Sent => JudgedAt::Sent(clock.now()),
             At::Time(time) => JudgedAt::Time(time),
         };
-        let explanation = explain(&settings.server, source, capture, at).await?;
+        let explanation = explain(&settings.server, &settings.sources, source, capture, at).await?;
         let report = Report {
             settings,
             source,

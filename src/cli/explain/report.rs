@@ -37,7 +37,7 @@ impl Report<'_> {
                 self.write_handlers(event, out)?;
                 line(out, "answer", "200, once it is stored", GOOD)
             }
-            Err(refused) => self.write_refused(refused, explanation.head.as_ref(), out),
+            Err(refused) => self.write_refused(refused, explanation, out),
         }
     }
 
@@ -144,9 +144,10 @@ impl Report<'_> {
     fn write_refused(
         &self,
         refused: &Refused,
-        head: Option<&HeadFacts>,
+        explanation: &Explanation,
         out: &mut dyn Write,
     ) -> io::Result<()> {
+        let head = explanation.head.as_ref();
         let (label, text, status) = match refused {
             Refused::CutShort => ("request", cut_short(head), None),
             Refused::Unreadable { reason } => {
@@ -173,6 +174,9 @@ impl Report<'_> {
                 line(out, "", &hint, PLAIN)?;
             }
         }
+        for sentence in &explanation.diagnosis {
+            line(out, "diagnosis", sentence, PLAIN)?;
+        }
         match status {
             Some(status) => line(out, "answer", &status.to_string(), BAD),
             None => line(out, "answer", "none: there is no whole request", BAD),
@@ -195,14 +199,7 @@ impl Report<'_> {
             SignatureError::Mismatch => {
                 let keys = auth.keys().len();
                 let plural = if keys == 1 { "key" } else { "keys" };
-                let mut hints = vec![format!("tried {keys} {plural}, {}", tried(auth, head))];
-                hints.push(match auth {
-                    SchemeConfig::HmacSha256(_) => {
-                        "is the body as it was signed, and are prefix, encoding and timestamp_header as the sender's?"
-                    }
-                    _ => "is the URL exactly as entered at IMS, and the key the one that is set there?",
-                }.to_owned());
-                hints
+                vec![format!("tried {keys} {plural}, {}", tried(auth, head))]
             }
         }
     }

@@ -36,7 +36,7 @@ pub fn parse(request: VerifiedRequest) -> NewEvent {
 }
 
 /// What tells `body` from others.
-fn fingerprint(body: &[u8]) -> Fingerprint {
+pub fn fingerprint(body: &[u8]) -> Fingerprint {
     let digest: [u8; 32] = Sha256::digest(body).into();
     *digest
         .first_chunk()

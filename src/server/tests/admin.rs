@@ -6,25 +6,36 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::archive::{FakeArchive, FakeLanes};
 use super::harness::{Answer, Client, FakeStore, Mode, Server, signed};
+use crate::clock::ManualClock;
 use crate::delivery::{Attempt, AttemptResult, Reason, Report, Status};
+use crate::dispatch::DispatchMetrics;
 use crate::event::Event;
-use crate::request::HandlerName;
-use crate::server::{Admin, AdminConfig, Readiness, Unready, run};
+use crate::ingest::IngestMetrics;
+use crate::request::{HandlerName, SourceName};
+use crate::server::{
+    Admin, AdminConfig, AdminMetrics, AdminParts, HandlerInfo, Readiness, ServerMetrics,
+    SourceInfo, Unready, run,
+};
 use crate::store::{DeliveryHistory, History, Store};
 
-struct Listener {
-    address: SocketAddr,
-    readiness: Arc<Readiness>,
+/// A running admin listener. Dropping it closes it.
+pub(super) struct Listener {
+    pub(super) address: SocketAddr,
+    pub(super) readiness: Arc<Readiness>,
+    pub(super) archive: Arc<FakeArchive>,
+    pub(super) lanes: Arc<FakeLanes>,
+    pub(super) registry: Arc<Registry>,
     close: CancellationToken,
 }
 
 impl Listener {
-    async fn start(token: Option<&str>, metrics_token: Option<&str>) -> Self {
+    pub(super) async fn start(token: Option<&str>, metrics_token: Option<&str>) -> Self {
         let config = AdminConfig {
             listen: "127.0.0.1:0".parse().unwrap(),
             token: token.map(Into::into),
@@ -32,8 +43,31 @@ impl Listener {
         };
         let mut registry = Registry::with_prefix("ims_receiver");
         registry.register("things", "Things", Counter::<u64>::default());
+        let metrics = AdminMetrics::new();
+        metrics.register(&mut registry);
+        let registry = Arc::new(registry);
         let readiness = Arc::new(Readiness::new());
-        let admin = Admin::new(&config, Arc::clone(&readiness), Arc::new(registry));
+        let info = |name: &str| HandlerInfo {
+            name: HandlerName::new(name).unwrap(),
+            kind: "log",
+        };
+        let handlers = vec![info("audit"), info("cms")];
+        let parts = AdminParts {
+            readiness: Arc::clone(&readiness),
+            refusals: Arc::default(),
+            registry: Arc::clone(&registry),
+            clock: Arc::new(ManualClock::new(now())),
+            server: ServerMetrics::new(),
+            ingest: IngestMetrics::default(),
+            dispatch: DispatchMetrics::new(handlers.iter().map(|one| &one.name)),
+            metrics,
+            handlers,
+            sources: vec![SourceInfo {
+                name: SourceName::new("default").unwrap(),
+                kind: "http",
+            }],
+        };
+        let admin = Admin::new(&config, parts);
         let listener = TcpListener::bind(config.listen).await.unwrap();
         let address = listener.local_addr().unwrap();
         let close = CancellationToken::new();
@@ -41,23 +75,52 @@ impl Listener {
         Self {
             address,
             readiness,
+            archive: Arc::default(),
+            lanes: Arc::default(),
+            registry,
             close,
         }
     }
 
-    fn open(&self) -> Arc<FakeStore> {
+    /// A listener with everything behind it, and no token.
+    pub(super) async fn open_all() -> Self {
+        let listener = Self::start(None, None).await;
+        listener.open();
+        listener
+    }
+
+    /// POSTs JSON.
+    pub(super) async fn post(&self, path: &str, lines: &str, body: &str) -> Answer {
+        let length = body.len();
+        self.ask(&format!(
+            "POST {path} HTTP/1.1\r\nContent-Type: application/json\r\n{lines}Content-Length: {length}\r\n\r\n{body}"
+        ))
+        .await
+    }
+
+    /// A GET that has to succeed, as JSON.
+    pub(super) async fn json(&self, path: &str) -> Value {
+        let answer = self.get(path, LOCAL).await;
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        serde_json::from_str(&answer.body).unwrap()
+    }
+
+    pub(super) fn open(&self) -> Arc<FakeStore> {
         let store = FakeStore::new();
         let opened = Arc::clone(&store) as Arc<dyn Store>;
         self.readiness.store_opened(opened);
+        self.readiness
+            .archive_opened(Arc::clone(&self.archive) as _);
+        self.readiness.lanes_started(Arc::clone(&self.lanes) as _);
         store
     }
 
-    async fn get(&self, path: &str, lines: &str) -> Answer {
+    pub(super) async fn get(&self, path: &str, lines: &str) -> Answer {
         self.ask(&format!("GET {path} HTTP/1.1\r\n{lines}\r\n"))
             .await
     }
 
-    async fn ask(&self, request: &str) -> Answer {
+    pub(super) async fn ask(&self, request: &str) -> Answer {
         let mut client = Client::connect(self.address).await;
         client.send(request).await;
         client.answer().await
@@ -70,7 +133,12 @@ impl Drop for Listener {
     }
 }
 
-const LOCAL: &str = "Host: localhost\r\n";
+pub(super) const LOCAL: &str = "Host: localhost\r\n";
+
+/// The time of these tests.
+pub(super) fn now() -> Timestamp {
+    "2026-11-24T12:00:00Z".parse().unwrap()
+}
 
 #[tokio::test]
 async fn before_the_store_is_open_only_livez_answers() {
@@ -161,7 +229,9 @@ async fn other_methods_are_not_allowed() {
     let admin = Listener::start(None, None).await;
     admin.open();
     for path in ["/livez", "/readyz", "/metrics", "/api/events/x"] {
-        let request = format!("POST {path} HTTP/1.1\r\n{LOCAL}Content-Length: 9\r\n\r\n");
+        let request = format!(
+            "POST {path} HTTP/1.1\r\n{LOCAL}Content-Type: application/json\r\nContent-Length: 9\r\n\r\n"
+        );
         let answer = admin.ask(&request).await;
         answer.is_problem(405);
         assert!(answer.header("allow").unwrap().contains("GET"), "{path}");
@@ -170,7 +240,7 @@ async fn other_methods_are_not_allowed() {
 }
 
 /// An event with every field, made by the real line and the real parser.
-async fn history(body: &str) -> History {
+pub(super) async fn history(body: &str) -> History {
     let server = Server::start().await;
     assert_eq!(server.exchange(signed(body)).await.status, 200);
     let at = |text: &str| text.parse::<Timestamp>().unwrap();
@@ -186,6 +256,8 @@ async fn history(body: &str) -> History {
             handler: HandlerName::new("cms").unwrap(),
             status: Status::Pending,
             attempts: 1,
+            failed: 1,
+            age_from: None,
             next_at: Some(at("2026-11-24T06:31:08Z")),
             reason: Some(Reason::new("status 500")),
             history: vec![Attempt {

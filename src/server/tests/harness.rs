@@ -25,13 +25,13 @@ use crate::event::{EventId, NewEvent};
 use crate::ingest::{Ingest, IngestMetrics, SourceConfig};
 use crate::request::{HandlerName, SourceName};
 use crate::server::{
-    Callback, ConnectionLimits, Readiness, ServerConfig, ServerMetrics, Unready, run,
+    Callback, ConnectionLimits, Readiness, Refusals, ServerConfig, ServerMetrics, Unready, run,
 };
 use crate::signature::SchemeConfig;
-use crate::signature::ims::ImsConfig;
+use crate::signature::ims::{ImsConfig, ReusePolicy};
 use crate::store::{
-    Backlog, Claimed, Full, History, Inserted, Purge, Purged, Receipt, Roster, Store, StoreError,
-    Wanted,
+    Backlog, Claimed, Enrolled, Full, History, Inserted, Purge, Purged, Receipt, Roster, Store,
+    StoreError, Wanted,
 };
 
 /// Nothing in these tests takes longer unless it hangs.
@@ -163,8 +163,8 @@ impl Store for FakeStore {
         Ok(0)
     }
 
-    async fn enrol(&self, _: &Roster, _: Timestamp) -> Result<Vec<(HandlerName, u64)>, StoreError> {
-        Ok(Vec::new())
+    async fn enrol(&self, _: &Roster, _: Timestamp) -> Result<Enrolled, StoreError> {
+        Ok(Enrolled::default())
     }
 
     async fn history(&self, id: EventId) -> Result<Option<History>, StoreError> {
@@ -210,6 +210,7 @@ impl Setup {
             callback_urls: vec!["https://www.example.com/your/callback".to_owned()],
             public_origin: None,
             tolerance: Duration::from_secs(300),
+            reuse: ReusePolicy::Note,
         };
         let source = |name: &str, path: &str, auth| SourceConfig {
             name: SourceName::new(name).unwrap(),
@@ -246,6 +247,8 @@ pub(super) struct Server {
     pub(super) readiness: Arc<Readiness>,
     pub(super) registry: Arc<Registry>,
     pub(super) close: CancellationToken,
+    pub(super) clock: Arc<ManualClock>,
+    pub(super) refusals: Arc<Refusals>,
     running: JoinHandle<()>,
 }
 
@@ -266,8 +269,9 @@ impl Server {
         let (metrics, ingest_metrics) = (ServerMetrics::new(), IngestMetrics::default());
         metrics.register(&mut registry);
         ingest_metrics.register(&mut registry);
-        let clock = ManualClock::new(Timestamp::from_second(NOW).unwrap());
-        let clock = Arc::new(clock) as Arc<dyn Clock>;
+        let standing = Arc::new(ManualClock::new(Timestamp::from_second(NOW).unwrap()));
+        let clock = Arc::clone(&standing) as Arc<dyn Clock>;
+        let refusals = Arc::new(Refusals::new());
         let dispatcher = dispatcher(Arc::clone(&store) as _, Arc::clone(&clock)).await;
         let ingest = Ingest::new(
             &setup.sources,
@@ -281,6 +285,7 @@ impl Server {
             Arc::new(ingest.unwrap()),
             Arc::clone(&readiness),
             &metrics,
+            Arc::clone(&refusals),
             close.clone(),
         );
         let listener = TcpListener::bind(setup.server.listen).await.unwrap();
@@ -293,6 +298,8 @@ impl Server {
             readiness,
             registry: Arc::new(registry),
             close,
+            clock: standing,
+            refusals,
             running,
         }
     }
@@ -377,7 +384,8 @@ impl Answer {
         assert_eq!(problem["status"], status);
         assert_eq!(problem["type"], "about:blank");
         assert!(problem["title"].is_string());
-        assert_eq!(problem.as_object().unwrap().len(), 3, "{problem}");
+        let detail = usize::from(problem.get("detail").is_some());
+        assert_eq!(problem.as_object().unwrap().len(), 3 + detail, "{problem}");
     }
 }
 
@@ -455,6 +463,19 @@ impl Client {
         let rest = self.rest().await;
         assert!(rest.is_empty(), "{rest:?}");
         start.elapsed()
+    }
+
+    /// Reads until `text` has come; what came until then is gone.
+    pub(super) async fn hears(&mut self, text: &str) -> String {
+        loop {
+            let so_far = String::from_utf8_lossy(&self.read).into_owned();
+            if let Some(at) = so_far.find(text) {
+                let end = at + text.len();
+                self.read.drain(..end);
+                return so_far[..end].to_owned();
+            }
+            assert!(self.fill().await, "closed before {text:?}: {so_far:?}");
+        }
     }
 
     async fn fill(&mut self) -> bool {

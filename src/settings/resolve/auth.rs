@@ -9,11 +9,11 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::quantity::DAY;
 use super::{Range, Resolver};
 use crate::request::KEPT_HEADERS;
-use crate::settings::raw::{RawAuth, RawEncoding, RawScheme};
+use crate::settings::raw::{RawAuth, RawEncoding, RawReuse, RawScheme};
 use crate::settings::secrets;
-use crate::signature::SchemeConfig;
 use crate::signature::hmac_sha256::{Encoding, HmacConfig};
 use crate::signature::ims::ImsConfig;
+use crate::signature::{ReusePolicy, SchemeConfig};
 
 /// A shorter key can be found by trying, given one signature.
 const KEY_CHARS_WARNED: usize = 16;
@@ -79,6 +79,10 @@ fn ims(
         callback_urls,
         public_origin,
         tolerance: tolerance?,
+        reuse: match raw.reuse? {
+            RawReuse::Note => ReusePolicy::Note,
+            RawReuse::Refuse => ReusePolicy::Refuse,
+        },
     })
 }
 

@@ -203,7 +203,15 @@ fn keyed_auth(mut own: Value) -> Value {
 }
 
 fn ims_auth() -> Value {
-    keyed_auth(json!({}))
+    keyed_auth(json!({
+        "reuse": {
+            "title": "what a second use means",
+            "description": "What happens to a new body under a signature that was first used more than 15 s ago, which does not come from IMS: `note` stores it with a note, `refuse` answers 401.",
+            "type": "string",
+            "enum": ["note", "refuse"],
+            "default": "note",
+        },
+    }))
 }
 
 fn hmac_sha256_auth() -> Value {

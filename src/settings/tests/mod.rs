@@ -13,8 +13,8 @@ use crate::handler::HandlerConfig;
 use crate::handler::log::LogOutput;
 use crate::handler::shell::ShellConfig;
 use crate::mns::CredentialsConfig;
-use crate::signature::SchemeConfig;
 use crate::signature::hmac_sha256::Encoding;
+use crate::signature::{ReusePolicy, SchemeConfig};
 
 mod files;
 mod mistakes;
@@ -145,6 +145,26 @@ fn the_base_means_what_the_contract_says() {
     assert_eq!((hmac.prefix.as_str(), hmac.encoding), ("", Encoding::Hex));
     assert_eq!(hmac.timestamp_header, None);
     assert_eq!(hmac.tolerance, Duration::from_secs(300));
+}
+
+#[test]
+fn what_a_second_use_of_a_signature_means_can_be_chosen() {
+    let reuse = |toml: &str| match &loaded(toml, &[]).settings.sources[0].auth {
+        SchemeConfig::Ims(ims) => ims.reuse,
+        other => panic!("{other:?}"),
+    };
+    let keys = format!("keys = ['{KEY}']");
+    assert_eq!(reuse(BASE), ReusePolicy::Note);
+    for (word, meant) in [("note", ReusePolicy::Note), ("refuse", ReusePolicy::Refuse)] {
+        let auth = format!("scheme = 'ims'\n{keys}\nreuse = '{word}'");
+        assert_eq!(reuse(&with_auth(&auth)), meant);
+    }
+    for (scheme, word) in [("ims", "allow"), ("hmac_sha256", "refuse")] {
+        let auth = format!("scheme = '{scheme}'\n{keys}\nheader = 'X-S'\nreuse = '{word}'");
+        let problems = refused(&with_auth(&auth), &[]);
+        let named = |problem: &String| problem.starts_with("sources.default.auth.reuse: ");
+        assert!(problems.iter().any(named), "{problems:?}");
+    }
 }
 
 #[test]

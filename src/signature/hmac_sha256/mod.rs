@@ -19,10 +19,14 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 use subtle::{ConditionallySelectable, ConstantTimeEq};
 
-use super::key_ring::KeyRing;
 use super::parts::{check_time, from_hex, only, seconds, sent_at};
-use super::{BodyCheck, HeadVerdict, Scheme, SchemeError, SchemeName, SignatureError, Verified};
+use super::{
+    BodyCheck, Finding, HeadVerdict, KeyRing, RefusedRequest, Scheme, SchemeError, SchemeName,
+    SignatureError, Verified,
+};
 use crate::request::RequestHead;
+
+mod diagnose;
 
 /// What a source with `scheme = "hmac_sha256"` accepts.
 #[derive(Debug, Clone)]
@@ -157,8 +161,12 @@ impl Scheme for HmacScheme {
         sent_at(headers, self.timestamp_header.as_ref()?)
     }
 
-    fn replace_keys(&self, keys: &[SecretString]) -> Result<(), SchemeError> {
-        self.keys.replace(keys)
+    fn key_ring(&self) -> Option<&KeyRing> {
+        Some(&self.keys)
+    }
+
+    fn diagnose(&self, refused: &RefusedRequest<'_>) -> Vec<Finding> {
+        diagnose::diagnose(self, refused)
     }
 }
 
@@ -192,6 +200,7 @@ impl Claim {
             url: None,
             public_origin: false,
             skew_seconds: self.skew_seconds,
+            signature: None,
         })
     }
 }

@@ -280,13 +280,14 @@ fn keys_are_replaced_for_requests_that_begin_later_and_never_by_none() {
     };
     let before = begin("old");
     scheme
-        .replace_keys(&["new".into(), "newer".into()])
+        .keys
+        .replace(&["new".into(), "newer".into()], Timestamp::UNIX_EPOCH)
         .unwrap();
     assert!(before.check(BODY).is_ok(), "it began with the old key");
     assert_eq!(begin("old").check(BODY), Err(SignatureError::Mismatch));
     assert_eq!(begin("newer").check(BODY).unwrap().key(), Some(2));
     for bad in [&[][..], &["a".into(), "".into()]] {
-        assert!(scheme.replace_keys(bad).is_err());
+        assert!(scheme.keys.replace(bad, Timestamp::UNIX_EPOCH).is_err());
     }
     assert!(begin("new").check(BODY).is_ok(), "those in force stay");
 }

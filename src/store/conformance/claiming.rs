@@ -236,7 +236,7 @@ pub async fn late_outcomes_of_a_dead_worker_are_not_ours<E: Engine>(mut h: Harne
 
 pub async fn removed_handlers_are_counted<E: Engine>(mut h: Harness<E>) {
     let all = roster(&["cms", "log", "done"]);
-    assert!(h.store.enrol(&all, h.now()).await.unwrap().is_empty());
+    assert!(h.store.enrol(&all, h.now()).await.unwrap().left.is_empty());
     for n in 0..3 {
         h.pending(&format!("{n}"), &["cms", "done"]).await;
     }
@@ -245,10 +245,15 @@ pub async fn removed_handlers_are_counted<E: Engine>(mut h: Harness<E>) {
     }
     h.claim("cms", 1).await;
     h.reopen().await;
-    let left = h.store.enrol(&roster(&["log"]), h.now()).await.unwrap();
+    let left = h
+        .store
+        .enrol(&roster(&["log"]), h.now())
+        .await
+        .unwrap()
+        .left;
     assert_eq!(left, [(name("cms"), 3)]);
     h.reopen().await;
-    assert!(h.store.enrol(&all, h.now()).await.unwrap().is_empty());
+    assert!(h.store.enrol(&all, h.now()).await.unwrap().left.is_empty());
     h.store.take_over(&all, h.now()).await.unwrap();
     assert_eq!(h.claim("cms", 9).await.len(), 3);
 }

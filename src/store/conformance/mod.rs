@@ -1,4 +1,4 @@
-//! Every promise of the [`Store`] contract, as tests over `&dyn Store`. An
+//! Every promise of the [`Store`] and [`Archive`] contracts, as tests over both. An
 //! engine implements [`Engine`] and runs [`suite!`]; the suite is the contract.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
-use super::{HandOver, History, Inserted, Receipt, Roster, Slot, Store, StoreError, Wanted};
+use super::{
+    Archive, HandOver, History, Inserted, Opened, Receipt, Roster, Slot, Store, StoreError, Wanted,
+};
 use crate::clock::Clock;
 use crate::delivery::{Delivery, DeliveryKey, Reason, Report, Settlement, Status, Verdict};
 use crate::event::{EventId, NewEvent, Outcome};
@@ -21,7 +23,10 @@ pub mod claiming;
 pub mod inserting;
 pub mod keeping;
 pub mod laws;
+pub mod moving;
+pub mod pausing;
 pub mod recording;
+pub mod redelivering;
 
 /// No test waits longer than this for anything.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -32,7 +37,7 @@ pub const WINDOW: Duration = Duration::from_secs(3600);
 /// A storage engine under test: one place that is opened again and again.
 pub trait Engine {
     /// Opens the place; an earlier store of it may still be about to let go.
-    fn open(&self, clock: Arc<dyn Clock>, entries_max: u32) -> Arc<dyn Store>;
+    fn open(&self, clock: Arc<dyn Clock>, entries_max: u32) -> Opened;
     /// Goes on with a copy of what is on disk now, as after a loss of power.
     fn lose_power(&mut self);
 }
@@ -70,34 +75,40 @@ pub struct Harness<E> {
     pub engine: E,
     pub clock: Arc<SetClock>,
     pub store: Arc<dyn Store>,
+    pub archive: Arc<dyn Archive>,
 }
 
 impl<E: Engine> Harness<E> {
     /// Opens `engine`.
     pub fn new(engine: E) -> Self {
         let clock = SetClock::new();
-        let store = engine.open(Arc::clone(&clock) as Arc<dyn Clock>, 1000);
+        let opened = engine.open(Arc::clone(&clock) as Arc<dyn Clock>, 1000);
         Self {
             engine,
             clock,
-            store,
+            store: opened.store,
+            archive: opened.archive,
         }
     }
 
     /// Closes the store in good order and opens it again.
     pub async fn reopen(&mut self) {
         self.store.close().await;
-        self.store = self
-            .engine
-            .open(Arc::clone(&self.clock) as Arc<dyn Clock>, 1000);
+        self.open();
     }
 
     /// Ends the process in the middle of its work and starts the next one.
     pub async fn crash(&mut self) {
         self.engine.lose_power();
-        self.store = self
-            .engine
-            .open(Arc::clone(&self.clock) as Arc<dyn Clock>, 1000);
+        self.open();
+    }
+
+    fn open(&mut self) {
+        let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        Opened {
+            store: self.store,
+            archive: self.archive,
+        } = self.engine.open(clock, 1000);
     }
 
     pub fn now(&self) -> Timestamp {
@@ -338,6 +349,36 @@ macro_rules! suite {
                 the_backlog_is_right_after_a_restart
                 the_oldest_may_become_older_again
                 no_event_has_no_history
+            }
+            redelivering::{
+                a_new_round_starts_anew
+                what_is_running_is_left_alone
+                a_named_handler_gets_a_delivery
+                other_handlers_are_left_alone
+                rounds_are_spaced
+                a_dry_run_changes_nothing
+                a_new_round_wakes_the_claimer
+                a_new_round_dies_of_its_own_age
+                an_event_that_is_gone_gets_no_round
+                what_is_discarded_is_dead
+                a_discard_of_many_leaves_none
+            }
+            pausing::{
+                a_pause_lasts_until_the_resume
+                an_unknown_handler_is_not_paused
+                age_counts_from_the_resume
+                handlers_are_listed_with_what_waits
+            }
+            moving::{
+                an_import_brings_everything_back
+                an_import_again_changes_nothing
+                an_id_with_another_body_is_refused
+                an_id_has_to_say_when
+                a_young_import_is_a_duplicate_at_once
+                old_imports_leave_the_window_alone
+                events_after_an_import_are_as_ever
+                the_oldest_may_be_an_imported_one
+                what_is_removed_leaves_room
             }
             laws::{ deliveries_obey_the_state_machine }
         }

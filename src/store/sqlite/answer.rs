@@ -6,7 +6,7 @@ use rusqlite::ErrorCode;
 
 use super::queue::{Batch, Placed};
 use super::readable;
-use super::rows::timestamp;
+use super::rows::{millis, timestamp};
 use super::tally::Effects;
 use super::writer::Writer;
 use crate::delivery::Delivery;
@@ -18,6 +18,12 @@ impl Writer {
     /// those who wait for an answer.
     pub fn publish(&mut self, batch: Batch, effects: Effects) {
         self.shared.tallies.apply(&effects);
+        if effects.dirty {
+            self.shared.index.committed();
+        }
+        if !effects.removed.is_empty() {
+            self.shared.index.removed(effects.removed);
+        }
         for insert in batch.inserts {
             let placed = insert.placed.expect("the transaction placed every insert");
             if placed.duplicate {
@@ -34,6 +40,10 @@ impl Writer {
                 id: EventId(placed.id),
                 duplicate: placed.duplicate,
             }));
+        }
+        let now = millis(self.config.clock.now()).max(self.ids.last_ms());
+        for (fingerprint, row, at) in effects.remembered {
+            self.window.recall(fingerprint, row, at, now);
         }
         for record in batch.records {
             let result = if record.held {

@@ -16,10 +16,18 @@ use rusqlite::Connection;
 use super::open::open_checkpointer;
 use super::readable;
 
+/// Restarts of the log that are tried while readers leave a gap.
+const TRIES_MAX: u32 = 20;
+
 /// The thread that checkpoints.
 pub struct Checkpointer {
     wake: Option<SyncSender<()>>,
     copied: Arc<AtomicBool>,
+    /// Set from a copy to the restart of the log: whoever reads without pause
+    /// leaves a gap meanwhile.
+    hold: Arc<AtomicBool>,
+    /// Restarts that were tried since the copy.
+    tries: u32,
     stale: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -29,10 +37,11 @@ impl Checkpointer {
     pub const PAGES: u32 = 4000;
 
     /// Starts the thread; it opens its connection at the first use.
-    pub fn spawn(path: PathBuf) -> Self {
+    pub fn spawn(path: PathBuf, hold: Arc<AtomicBool>) -> Self {
         let (wake, woken) = sync_channel::<()>(1);
         let copied = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&copied);
+        let wanted = Arc::clone(&hold);
         let stale = Arc::new(AtomicBool::new(false));
         let renew = Arc::clone(&stale);
         let thread = std::thread::Builder::new()
@@ -45,7 +54,10 @@ impl Checkpointer {
                         continue;
                     }
                     match copy(&path, &mut connection) {
-                        Ok(()) => flag.store(true, Ordering::Release),
+                        Ok(()) => {
+                            wanted.store(true, Ordering::Release);
+                            flag.store(true, Ordering::Release);
+                        }
                         Err(error) => {
                             connection = None;
                             tracing::warn!(error = readable(&error), "a checkpoint failed");
@@ -57,6 +69,8 @@ impl Checkpointer {
         Self {
             wake: Some(wake),
             copied,
+            hold,
+            tries: 0,
             stale,
             thread,
         }
@@ -80,6 +94,16 @@ impl Checkpointer {
     /// Whether a checkpoint has ended since the last call.
     pub fn wants_restart(&self) -> bool {
         self.copied.load(Ordering::Relaxed) && self.copied.swap(false, Ordering::Acquire)
+    }
+
+    /// Notes how a restart of the log went. One that a reader from outside
+    /// stands in the way of must not keep others from reading for long.
+    pub fn restart_tried(&mut self, restarted: bool) {
+        self.tries += 1;
+        if restarted || self.tries >= TRIES_MAX {
+            self.hold.store(false, Ordering::Release);
+            self.tries = 0;
+        }
     }
 
     /// Ends the thread and waits for it.

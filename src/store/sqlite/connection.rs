@@ -84,6 +84,7 @@ impl Writer {
         // Whatever is still open may be another file, or hold an old view of it.
         self.readers.renew();
         self.checkpointer.renew();
+        self.shared.index.renew();
         let connection = reopen_writer(&self.lock).map_err(|error| {
             rusqlite::Error::SqliteFailure(
                 rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN),

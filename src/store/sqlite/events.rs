@@ -70,9 +70,18 @@ pub fn find_event(tx: &Connection, id: EventId) -> Result<Option<Event>> {
 }
 
 /// What a JSON column holds, or nothing where it holds nothing readable.
-fn from_json<T: serde::de::DeserializeOwned + Default>(text: Option<String>) -> T {
+pub fn from_json<T: serde::de::DeserializeOwned + Default>(text: Option<String>) -> T {
     text.and_then(|text| serde_json::from_str(&text).ok())
         .unwrap_or_default()
+}
+
+/// The outcome that a word stands for.
+pub fn outcome(word: &str) -> Outcome {
+    match word {
+        "succeeded" => Outcome::Succeeded,
+        "failed" => Outcome::Failed,
+        _ => Outcome::Other,
+    }
 }
 
 fn read_event(row: &Row<'_>) -> Result<Event> {
@@ -92,11 +101,7 @@ fn read_event(row: &Row<'_>) -> Result<Event> {
             event_type: row.get(5)?,
             event_time: row.get(7)?,
             user_id: row.get(8)?,
-            outcome: match outcome.as_str() {
-                "succeeded" => Outcome::Succeeded,
-                "failed" => Outcome::Failed,
-                _ => Outcome::Other,
-            },
+            outcome: self::outcome(&outcome),
             media_id: row.get(9)?,
             job_id: row.get(10)?,
             verified,

@@ -12,14 +12,15 @@ pub struct Ids {
 }
 
 impl Ids {
-    /// Goes on after what the database holds.
+    /// Goes on after what the database holds. Imported events have new rows and
+    /// old ids, so each is asked for by itself.
     pub fn resume(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        let (row, at): (i64, i64) = connection.query_row(
-            "SELECT coalesce(max(row), 0), coalesce(max(received_at), 0) FROM
-                (SELECT row, received_at FROM events ORDER BY row DESC LIMIT 1)",
+        let (row, id): (i64, Option<[u8; 16]>) = connection.query_row(
+            "SELECT (SELECT coalesce(max(row), 0) FROM events), (SELECT max(id) FROM events)",
             [],
             |row| Ok((row.get(0)?, row.get(1)?)),
         )?;
+        let at = id.map_or(0, |id| Self::time(Uuid::from_bytes(id)));
         self.last_row = self.last_row.max(row);
         if at > self.last_ms {
             self.last_ms = at;
@@ -54,6 +55,16 @@ impl Ids {
     pub fn next_row(&mut self) -> i64 {
         self.last_row += 1;
         self.last_row
+    }
+
+    /// The last row's number.
+    pub fn last_row(&self) -> i64 {
+        self.last_row
+    }
+
+    /// Notes that numbers up to `row` were given out beside this.
+    pub fn go_on_after(&mut self, row: i64) {
+        self.last_row = self.last_row.max(row);
     }
 
     /// The latest arrival time given out; no later event gets an earlier one.

@@ -3,9 +3,11 @@
 //! In reading order: `open` (lock, looks, migrations), `queue` (what waits),
 //! `writer` (group commit) with its `answer`, `connection` and `upkeep`, `events` and `rows` (the SQL),
 //! `ids`, `window` (duplicates), `tally` (the backlog's counts), `checkpoint`;
-//! then `reader` (history, oldest), `roster` and `retention`.
+//! then `reader` (history, oldest), `roster` and `retention`; beside all of it
+//! `search`, with an index and threads of its own, for `archive`.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,8 +18,8 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Backlog, Claimed, Full, History, OpenError, Purge, Purged, Receipt, Roster, Store, StoreConfig,
-    StoreError, Wanted,
+    Backlog, Claimed, Enrolled, Full, History, OpenError, Purge, Purged, Receipt, Roster, Store,
+    StoreConfig, StoreError, Wanted,
 };
 use crate::clock::Clock;
 use crate::delivery::{DeliveryKey, Settlement, WorkerId};
@@ -31,12 +33,15 @@ mod connection;
 mod events;
 mod ground;
 mod ids;
+mod import;
 mod open;
 mod queue;
 mod reader;
+mod redeliver;
 mod retention;
 mod roster;
 mod rows;
+mod search;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -50,6 +55,7 @@ pub use open::StoreLock;
 use queue::{Insert, Queue, Record, Work};
 use reader::Readers;
 use rows::{millis, timestamp};
+use search::{Index, Searches};
 use tally::{Effects, Tallies};
 use writer::Writer;
 
@@ -71,6 +77,7 @@ struct Shared {
     /// Cancelled when the writer's thread is through.
     ended: CancellationToken,
     tallies: Tallies,
+    index: Arc<Index>,
 }
 
 impl Shared {
@@ -100,6 +107,8 @@ impl Drop for Ending {
 pub struct SqliteStore {
     shared: Arc<Shared>,
     readers: Arc<Readers>,
+    searches: Searches,
+    path: PathBuf,
     /// How long a body is remembered; its event stays that long.
     dedup_window: Duration,
     clock: Arc<dyn Clock>,
@@ -130,8 +139,10 @@ impl SqliteStore {
             commit_fault: std::sync::atomic::AtomicBool::new(false),
             ended: CancellationToken::new(),
             tallies: Tallies::default(),
+            index: Arc::new(Index::new(&path, Arc::clone(&config.clock))),
         });
         let readers = Arc::new(Readers::new(path.clone()));
+        let file = path.clone();
         let (dedup_window, clock) = (config.dedup_window, Arc::clone(&config.clock));
         let writer = Writer::new(
             config,
@@ -141,6 +152,12 @@ impl SqliteStore {
             Arc::clone(&readers),
         )
         .map_err(failed)?;
+        let no_thread = |error: std::io::Error| OpenError::Unusable {
+            path: path.clone(),
+            problem: format!("no thread for it: {error}"),
+            hint: "raise the limit on threads of this user or container".into(),
+        };
+        let searches = Searches::spawn(&shared.index).map_err(no_thread)?;
         let ending = Ending(Arc::clone(&shared));
         std::thread::Builder::new()
             .name("store".into())
@@ -149,14 +166,12 @@ impl SqliteStore {
                 let _ending = ending;
                 writer.run();
             })
-            .map_err(|error| OpenError::Unusable {
-                path,
-                problem: format!("no thread for it: {error}"),
-                hint: "raise the limit on threads of this user or container".into(),
-            })?;
+            .map_err(no_thread)?;
         Ok(Self {
             shared,
             readers,
+            searches,
+            path: file,
             dedup_window,
             clock,
             returned: Arc::default(),
@@ -254,21 +269,17 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn enrol(
-        &self,
-        roster: &Roster,
-        now: Timestamp,
-    ) -> Result<Vec<(HandlerName, u64)>, StoreError> {
+    async fn enrol(&self, roster: &Roster, now: Timestamp) -> Result<Enrolled, StoreError> {
         let names: Vec<HandlerName> = roster.0.keys().cloned().collect();
         let now = millis(now);
-        let (returned, left) = self
+        let (returned, enrolled) = self
             .in_commit(move |tx, effects| {
                 effects.wrote();
                 roster::enrol(tx, &names, now)
             })
             .await?;
         *self.returned.lock().expect("a plain store cannot panic") = returned;
-        Ok(left)
+        Ok(enrolled)
     }
 
     async fn history(&self, id: EventId) -> Result<Option<History>, StoreError> {
@@ -317,7 +328,10 @@ impl Store for SqliteStore {
                 for (name, tally) in tally {
                     let oldest = match tally.unfinished {
                         0 => None,
-                        _ => reader::oldest(connection, &name, tally.settled_before)?,
+                        _ => {
+                            let (unfinished, from) = (tally.unfinished, tally.settled_before);
+                            reader::oldest(connection, &name, unfinished, from)?
+                        }
                     };
                     backlog.insert(name, (tally, oldest));
                 }
@@ -361,10 +375,12 @@ impl Store for SqliteStore {
 
     async fn close(&self) {
         self.shared.queue.close();
+        self.shared.index.stop();
         let written = async {
             // Readers first: the last connection to close, the writer's, copies
             // the log into the database.
             self.readers.close().await;
+            self.searches.close().await;
             self.shared.ended.cancelled().await;
         };
         if tokio::time::timeout(CLOSE_MAX, written).await.is_err() {

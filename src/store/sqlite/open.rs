@@ -15,7 +15,10 @@ use super::ground;
 use super::readable;
 
 /// Numbered migrations; the index plus one is the version each leads to.
-const MIGRATIONS: [&str; 1] = [include_str!("schema/0001.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("schema/0001.sql"),
+    include_str!("schema/0002.sql"),
+];
 
 /// The version that this program writes.
 const VERSION: u32 = MIGRATIONS.len() as u32;

@@ -10,11 +10,19 @@ use tokio::sync::Semaphore;
 use super::events::find_event;
 use super::open::open_reader;
 use super::rows::{attempt_result, status, timestamp};
+use super::search::{body, summary};
 use super::{queue, readable};
 use crate::delivery::{Attempt, Reason, Report};
 use crate::event::EventId;
 use crate::request::HandlerName;
+use crate::store::archive::{Tail, TailPosition};
 use crate::store::{DeliveryHistory, History, StoreError};
+
+/// Bytes of bodies that one look at the tail gives.
+const TAIL_BYTES_MAX: usize = 16 << 20;
+
+/// Events beside those it gives that one look at the tail counts exactly.
+const TAIL_COUNTED_MAX: i64 = 100_000;
 
 /// Reads at the same time.
 const READERS_MAX: usize = 4;
@@ -115,7 +123,7 @@ pub fn history(connection: &Connection, id: EventId) -> Result<Option<History>> 
         .unwrap_or(0);
     let mut deliveries = connection
         .prepare_cached(
-            "SELECT handler, status, attempts, due, reason FROM deliveries
+            "SELECT handler, status, attempts, due, reason, failed, age_from FROM deliveries
              WHERE event = ?1 ORDER BY handler",
         )?
         .query_map([event.row], |row| {
@@ -123,10 +131,13 @@ pub fn history(connection: &Connection, id: EventId) -> Result<Option<History>> 
             let status = status(row.get(1)?);
             let due: Option<i64> = row.get(3)?;
             let reason: Option<String> = row.get(4)?;
+            let age_from: Option<i64> = row.get(6)?;
             Ok(DeliveryHistory {
                 handler: HandlerName::from_store(&name),
                 status,
                 attempts: row.get(2)?,
+                failed: row.get(5)?,
+                age_from: age_from.map(timestamp),
                 next_at: match status {
                     crate::delivery::Status::Pending => due.map(timestamp),
                     _ => None,
@@ -168,14 +179,39 @@ fn attempts(connection: &Connection, event: i64, handler: &str) -> Result<Vec<At
         .collect()
 }
 
-/// The first event from `from` on with an unfinished delivery of `handler`,
-/// and when it was received. Walks along the primary key: where it stopped the
-/// next search goes on, so that all of them together read each row once.
+/// Where no more than this many deliveries of a handler are unfinished, all of
+/// them are looked at.
+const FEW: i64 = 1000;
+
+/// The first event with an unfinished delivery of `handler`, and when the
+/// oldest was received, which after an import may be another one. `unfinished`
+/// is their number, and none is before the row `from`.
 pub fn oldest(
     connection: &Connection,
     handler: &HandlerName,
+    unfinished: i64,
     from: i64,
 ) -> Result<Option<(i64, i64)>> {
+    if unfinished > FEW {
+        return first(connection, handler, from);
+    }
+    let (row, at) = connection
+        .prepare_cached(
+            "SELECT min(d.event), min(e.received_at)
+             FROM deliveries AS d INDEXED BY deliveries_open
+             JOIN events AS e ON e.row = d.event
+             WHERE d.handler = ?1 AND d.due IS NOT NULL",
+        )?
+        .query_row([handler.as_str()], |row| {
+            Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?))
+        })?;
+    Ok(row.zip(at))
+}
+
+/// The first event from `from` on with an unfinished delivery of `handler`,
+/// and when it was received. Walks along the primary key: where it stopped the
+/// next search goes on, so that all of them together read each row once.
+fn first(connection: &Connection, handler: &HandlerName, from: i64) -> Result<Option<(i64, i64)>> {
     connection
         .prepare_cached(
             "SELECT d.event, e.received_at FROM deliveries AS d NOT INDEXED
@@ -187,4 +223,55 @@ pub fn oldest(
             Ok((row.get(0)?, row.get(1)?))
         })
         .optional()
+}
+
+/// What was stored after `position`, at most `limit` events and so many bytes,
+/// the newest.
+pub fn tail(connection: &Connection, position: Option<TailPosition>, limit: u32) -> Result<Tail> {
+    let newest: i64 = connection
+        .prepare_cached("SELECT coalesce(max(row), 0) FROM events")?
+        .query_row([], |row| row.get(0))?;
+    let mut tail = Tail {
+        events: Vec::new(),
+        position: TailPosition(newest),
+        skipped: 0,
+    };
+    let Some(TailPosition(from)) = position else {
+        return Ok(tail);
+    };
+    let rows: Vec<(i64, i64)> = connection
+        .prepare_cached(
+            "SELECT row, length(body) FROM events WHERE row > ?1 ORDER BY row DESC LIMIT ?2",
+        )?
+        .query_map([from, i64::from(limit)], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?
+        .collect::<Result<_>>()?;
+    let mut bytes = 0;
+    let mut oldest = newest + 1;
+    for (row, length) in rows {
+        bytes += usize::try_from(length).unwrap_or(usize::MAX / 2);
+        if bytes > TAIL_BYTES_MAX {
+            break;
+        }
+        if let Some(summary) = summary(connection, row)? {
+            tail.events.push((summary, body(connection, row)?.into()));
+        }
+        oldest = row;
+    }
+    tail.events.reverse();
+    // Numbers that were given to events that could not be stored are missing
+    // between the rows, so they are counted; not for ever, though.
+    let left_out: i64 = connection
+        .prepare_cached(
+            "SELECT count(*) FROM (SELECT 1 FROM events WHERE row > ?1 AND row < ?2 LIMIT ?3)",
+        )?
+        .query_row([from, oldest, TAIL_COUNTED_MAX], |row| row.get(0))?;
+    let left_out = if left_out == TAIL_COUNTED_MAX {
+        oldest - from - 1
+    } else {
+        left_out
+    };
+    tail.skipped = left_out.cast_unsigned();
+    Ok(tail)
 }

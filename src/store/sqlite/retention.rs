@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Result, params};
 use uuid::{Builder, Uuid};
 
 use super::rows::millis;
+use super::search::Removed;
 use super::tally::Effects;
 use crate::event::EventId;
 use crate::request::HandlerName;
@@ -94,6 +95,7 @@ pub fn remove(tx: &Connection, rows: &[i64], purge: Purge, effects: &mut Effects
         for name in dead {
             effects.count(&HandlerName::from_store(&name), 0, -1);
         }
+        effects.removed.extend(as_indexed(tx, row)?);
         for sql in [
             "DELETE FROM attempts WHERE event = ?1",
             "DELETE FROM deliveries WHERE event = ?1",
@@ -106,4 +108,23 @@ pub fn remove(tx: &Connection, rows: &[i64], purge: Purge, effects: &mut Effects
         removed += 1;
     }
     Ok(removed)
+}
+
+/// What the search index knows of the event in this row.
+fn as_indexed(tx: &Connection, row: i64) -> Result<Option<Removed>> {
+    tx.prepare_cached(
+        "SELECT row, id, source, type, outcome, media_id, job_id FROM events WHERE row = ?1",
+    )?
+    .query_row([row], |row| {
+        Ok(Removed {
+            row: row.get(0)?,
+            id: Uuid::from_bytes(row.get(1)?),
+            source: row.get(2)?,
+            event_type: row.get(3)?,
+            outcome: row.get(4)?,
+            media_id: row.get(5)?,
+            job_id: row.get(6)?,
+        })
+    })
+    .optional()
 }

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
+use super::rows::timestamp;
 use crate::delivery::WorkerId;
 use crate::request::HandlerName;
+use crate::store::Enrolled;
 
 /// Registers this start as a worker.
 pub fn register_worker(connection: &Connection, now: i64) -> rusqlite::Result<WorkerId> {
@@ -27,16 +29,12 @@ pub fn keep_worker(connection: &Connection, worker: WorkerId, now: i64) -> rusql
 }
 
 /// Marks who is configured and who is not; answers since when the returned
-/// ones are back, and what waits for those that are away.
-#[expect(
-    clippy::type_complexity,
-    reason = "two lists for one caller, which takes them apart at once"
-)]
+/// ones are back, what waits for those that are away, and who is held back.
 pub fn enrol(
     tx: &Connection,
     names: &[HandlerName],
     now: i64,
-) -> rusqlite::Result<(HashMap<HandlerName, i64>, Vec<(HandlerName, u64)>)> {
+) -> rusqlite::Result<(HashMap<HandlerName, i64>, Enrolled)> {
     for name in names {
         tx.execute(
             "INSERT INTO handlers (name) VALUES (?1) ON CONFLICT (name) DO UPDATE SET
@@ -45,30 +43,87 @@ pub fn enrol(
             params![name.as_str(), now],
         )?;
     }
-    let known: Vec<(String, Option<i64>)> = tx
-        .prepare("SELECT name, returned_at FROM handlers")?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<rusqlite::Result<_>>()?;
     let mut returned = HashMap::new();
-    let mut left = Vec::new();
-    for (name, returned_at) in known {
-        let name = HandlerName::from_store(&name);
-        if names.contains(&name) {
-            returned.extend(returned_at.map(|at| (name, at)));
+    let mut enrolled = Enrolled::default();
+    for known in known(tx)? {
+        if names.contains(&known.name) {
+            let paused = known
+                .paused_at
+                .map(|at| (known.name.clone(), timestamp(at)));
+            enrolled.paused.extend(paused);
+            returned.extend(known.returned_at.map(|at| (known.name, at)));
             continue;
         }
         tx.execute(
             "UPDATE handlers SET removed_at = ?2 WHERE name = ?1 AND removed_at IS NULL",
-            params![name.as_str(), now],
+            params![known.name.as_str(), now],
         )?;
         let waiting: i64 = tx.query_row(
             "SELECT count(*) FROM deliveries WHERE handler = ?1 AND due IS NOT NULL",
-            [name.as_str()],
+            [known.name.as_str()],
             |row| row.get(0),
         )?;
         if waiting > 0 {
-            left.push((name, waiting.cast_unsigned()));
+            enrolled.left.push((known.name, waiting.cast_unsigned()));
         }
     }
-    Ok((returned, left))
+    Ok((returned, enrolled))
+}
+
+/// A handler's row.
+pub struct Known {
+    pub name: HandlerName,
+    pub removed_at: Option<i64>,
+    pub returned_at: Option<i64>,
+    pub paused_at: Option<i64>,
+}
+
+/// Every handler that was ever configured, by name.
+pub fn known(connection: &Connection) -> rusqlite::Result<Vec<Known>> {
+    connection
+        .prepare("SELECT name, removed_at, returned_at, paused_at FROM handlers ORDER BY name")?
+        .query_map([], |row| {
+            let name: String = row.get(0)?;
+            Ok(Known {
+                name: HandlerName::from_store(&name),
+                removed_at: row.get(1)?,
+                returned_at: row.get(2)?,
+                paused_at: row.get(3)?,
+            })
+        })?
+        .collect()
+}
+
+/// Holds a handler back, or no longer; what waits counts its age from the
+/// resume on, as after a return. Answers whether that changed anything, or
+/// nothing where there is no such handler.
+pub fn set_paused(
+    tx: &Connection,
+    name: &HandlerName,
+    paused: bool,
+    now: i64,
+) -> rusqlite::Result<Option<bool>> {
+    let stands: Option<bool> = tx
+        .query_row(
+            "SELECT paused_at IS NOT NULL FROM handlers WHERE name = ?1",
+            [name.as_str()],
+            |row| row.get(0),
+        )
+        .optional()?;
+    let change = match (stands, paused) {
+        (None, _) => return Ok(None),
+        (Some(stands), _) if stands == paused => return Ok(Some(false)),
+        (_, true) => "UPDATE handlers SET paused_at = ?2 WHERE name = ?1",
+        (_, false) => "UPDATE handlers SET paused_at = NULL, returned_at = ?2 WHERE name = ?1",
+    };
+    tx.execute(change, params![name.as_str(), now])?;
+    Ok(Some(true))
+}
+
+/// Makes sure that a handler is known from which nothing was ever heard here,
+/// so that what an import brought for it can be seen and given up.
+pub fn introduce(tx: &Connection, name: &HandlerName, now: i64) -> rusqlite::Result<()> {
+    tx.prepare_cached("INSERT OR IGNORE INTO handlers (name, removed_at) VALUES (?1, ?2)")?
+        .execute(params![name.as_str(), now])?;
+    Ok(())
 }

@@ -10,8 +10,8 @@ use rusqlite::{Connection, Result, params};
 use super::events::load_event;
 use super::tally::Effects;
 use crate::delivery::{
-    AttemptResult, Delivery, DeliveryKey, HISTORY_FIRST, HISTORY_LAST, Settlement, Status, Verdict,
-    WorkerId,
+    Attempt, AttemptResult, Delivery, DeliveryKey, HISTORY_FIRST, HISTORY_LAST, Settlement, Status,
+    Verdict, WorkerId,
 };
 use crate::request::HandlerName;
 
@@ -220,6 +220,25 @@ fn insert_attempt(
         ])?;
     }
     Ok(())
+}
+
+/// Writes an attempt that another store kept.
+pub fn import_attempt(
+    tx: &Connection,
+    event: i64,
+    handler: &HandlerName,
+    attempt: &Attempt,
+) -> Result<()> {
+    let report = attempt.report.0.as_ref().map(|report| report.to_string());
+    let reason = attempt.reason.as_ref().map(|reason| reason.as_str());
+    insert_attempt(
+        tx,
+        (event, handler.as_str(), attempt.attempt),
+        millis(attempt.started_at),
+        attempt.ended_at.map(millis),
+        attempt.result,
+        (reason, report.as_deref()),
+    )
 }
 
 /// Takes at most `free` deliveries of `handler` that are due, oldest due

@@ -6,6 +6,8 @@ use std::sync::{Mutex, MutexGuard};
 
 use rusqlite::Connection;
 
+use super::search::Removed;
+use crate::event::Fingerprint;
 use crate::request::HandlerName;
 
 /// What a batch changes outside the database, once it is committed.
@@ -17,10 +19,16 @@ pub struct Effects {
     pub reopened: Option<i64>,
     /// Deliveries that were taken for hand-over: event, handler, attempt.
     pub taken: Vec<(i64, HandlerName, u32)>,
+    /// Events that were removed.
+    pub removed: Vec<Removed>,
     /// Whether a delivery is pending and due now.
     pub due: bool,
     /// Whether anything was written that needs a commit.
     pub dirty: bool,
+    /// The highest row number so far.
+    pub last_row: i64,
+    /// Bodies that came in beside the line: fingerprint, row, time.
+    pub remembered: Vec<(Fingerprint, i64, i64)>,
 }
 
 impl Effects {
@@ -50,6 +58,18 @@ impl Effects {
     /// Notes that a job wrote something.
     pub fn wrote(&mut self) {
         self.dirty = true;
+    }
+
+    /// The number of the next row, for what is put in beside the line.
+    pub fn next_row(&mut self) -> i64 {
+        self.last_row += 1;
+        self.last_row
+    }
+
+    /// Notes that a body is there which the window should know, if it is young
+    /// enough.
+    pub fn remember(&mut self, fingerprint: Fingerprint, row: i64, at: i64) {
+        self.remembered.push((fingerprint, row, at));
     }
 
     /// Wakes whoever claims, after the commit.

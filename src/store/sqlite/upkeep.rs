@@ -14,6 +14,7 @@ use super::rows::millis;
 use super::tally::Effects;
 use super::writer::Writer;
 use crate::store::StoreError;
+use crate::store::archive::StoreSize;
 
 impl Writer {
     pub fn tick(&mut self) {
@@ -101,6 +102,7 @@ impl Writer {
     /// between two commits. Does nothing while a reader stands in the way.
     pub fn restart_wal(&mut self) {
         let Some(connection) = &self.connection else {
+            self.checkpointer.restart_tried(true);
             return;
         };
         // Whoever waits for a commit must not wait for a reader.
@@ -112,6 +114,7 @@ impl Writer {
         if let Err(error) = connection.busy_timeout(BUSY) {
             tracing::debug!(error = readable(&error), "no time limit could be set");
         }
+        self.checkpointer.restart_tried(matches!(restarted, Ok(0)));
         match restarted {
             Ok(busy) => tracing::debug!(busy, "the write-ahead log starts again"),
             Err(error) => tracing::debug!(error = readable(&error), "the log goes on"),
@@ -120,23 +123,49 @@ impl Writer {
 
     pub fn gauges(&self) {
         let metrics = &self.config.metrics;
-        let size = |path: &PathBuf| std::fs::metadata(path).map_or(0, |file| file.len());
-        metrics
-            .store_bytes
-            .set(size(&self.config.path).cast_signed());
+        let path = &self.config.path;
+        metrics.store_bytes.set(file_bytes(path).cast_signed());
         metrics
             .wal_bytes
-            .set(size(&wal_path(&self.config.path)).cast_signed());
-        if let Ok(disk) = rustix::fs::statvfs(&self.config.path) {
-            metrics
-                .disk_free_bytes
-                .set((disk.f_bavail * disk.f_frsize).cast_signed());
+            .set(file_bytes(&wal_path(path)).cast_signed());
+        if let Some(free) = disk_free(path) {
+            metrics.disk_free_bytes.set(free.cast_signed());
+        }
+        if let Some(Ok(used)) = self.connection.as_ref().map(used_bytes) {
+            metrics.used_bytes.set(used.cast_signed());
         }
         let reach = self.window.reach(millis(self.config.clock.now()));
         metrics
             .dedup_window_seconds
             .set(reach.as_secs().cast_signed());
     }
+}
+
+fn file_bytes(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |file| file.len())
+}
+
+/// What is free for us on the disk of `path`.
+pub fn disk_free(path: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(path).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// The pages in use. The file keeps the others, and they are used again.
+pub fn used_bytes(connection: &Connection) -> rusqlite::Result<u64> {
+    let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let pages = number("page_count")? - number("freelist_count")?;
+    Ok((pages * number("page_size")?).max(0).cast_unsigned())
+}
+
+/// How large the store at `path` is, which `connection` has open.
+pub fn size(connection: &Connection, path: &Path) -> rusqlite::Result<StoreSize> {
+    Ok(StoreSize {
+        file_bytes: file_bytes(path),
+        used_bytes: used_bytes(connection)?,
+        wal_bytes: file_bytes(&wal_path(path)),
+        disk_free_bytes: disk_free(path).unwrap_or(0),
+    })
 }
 
 fn wal_path(path: &Path) -> PathBuf {

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use hashbrown::HashTable;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
 use super::ids::Ids;
@@ -116,6 +116,15 @@ impl Window {
             });
     }
 
+    /// Remembers a body that came in with an older event, unless it is too old
+    /// or known already. It goes with its neighbours, or before them by its age.
+    pub fn recall(&mut self, fingerprint: Fingerprint, row: i64, at_ms: i64, now_ms: i64) {
+        let span_ms = i64::from(self.span_steps) * STEP_MS;
+        if now_ms - at_ms <= span_ms && self.find(&fingerprint, now_ms).is_none() {
+            self.push(fingerprint, row, at_ms);
+        }
+    }
+
     /// Drops what is older than the window.
     pub fn expire(&mut self, now_ms: i64) {
         while self.len > 0 && self.age(&self.ring[self.oldest], now_ms) > self.span_steps {
@@ -180,19 +189,24 @@ pub fn rebuild(
 ) -> rusqlite::Result<Window> {
     let mut window = Window::new(config.dedup_window, config.dedup_entries_max, now);
     let span = i64::try_from(config.dedup_window.as_millis()).unwrap_or(i64::MAX / 4);
-    let from = Ids::floor(now.saturating_sub(span));
-    let last_row: i64 =
-        connection.query_row("SELECT coalesce(max(row), 0) FROM events", [], |row| {
-            row.get(0)
-        })?;
+    let oldest = Ids::floor(now.saturating_sub(span));
+    // By the order of ids: imported events have new rows and old ids.
+    let from: Option<[u8; 16]> = connection
+        .prepare(
+            "SELECT id FROM events INDEXED BY events_by_id
+             WHERE id >= ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2",
+        )?
+        .query_row(
+            params![oldest.as_bytes(), config.dedup_entries_max - 1],
+            |row| row.get(0),
+        )
+        .optional()?;
+    let from = from.unwrap_or_else(|| oldest.into_bytes());
     let mut statement = connection.prepare(
         "SELECT id, fingerprint, row FROM events INDEXED BY events_by_id
-         WHERE id >= ?1 AND row > ?2 ORDER BY id",
+         WHERE id >= ?1 ORDER BY id",
     )?;
-    let mut found = statement.query(params![
-        from.as_bytes(),
-        last_row - i64::from(config.dedup_entries_max)
-    ])?;
+    let mut found = statement.query([from])?;
     while let Some(row) = found.next()? {
         let id = Uuid::from_bytes(row.get(0)?);
         window.push(row.get(1)?, row.get(2)?, Ids::time(id));

@@ -24,6 +24,7 @@ use super::open::StoreLock;
 use super::queue::{Batch, Insert, Placed, Record};
 use super::reader::Readers;
 use super::rows::{self, millis};
+use super::search::Indexer;
 use super::tally::Effects;
 use super::window::Window;
 use crate::delivery::Verdict;
@@ -55,6 +56,7 @@ pub struct Writer {
     /// are on disk; nobody has them in hand.
     pub uncertain: Vec<(i64, HandlerName, u32)>,
     pub readers: Arc<Readers>,
+    pub indexer: Indexer,
     /// The last field, so that it is released when the connections are closed.
     pub lock: StoreLock,
 }
@@ -70,7 +72,8 @@ impl Writer {
     ) -> rusqlite::Result<Self> {
         let wal_pages = Arc::new(AtomicU32::new(0));
         let mut writer = Self {
-            checkpointer: Checkpointer::spawn(config.path.clone()),
+            checkpointer: Checkpointer::spawn(config.path.clone(), Arc::clone(&shared.index.hold)),
+            indexer: Indexer::spawn(Arc::clone(&shared.index)),
             // `attach` puts the real one in its place.
             window: Window::new(config.dedup_window, 1, 0),
             config,
@@ -108,6 +111,7 @@ impl Writer {
         }
         self.flush_duplicates();
         self.checkpointer.stop();
+        self.indexer.stop();
     }
 
     pub fn write(&mut self, mut batch: Batch) {
@@ -178,9 +182,11 @@ impl Writer {
         for record in &mut batch.records {
             write_record(tx, record, effects)?;
         }
+        effects.last_row = self.ids.last_row();
         for job in &mut batch.jobs {
             job.run(tx, effects)?;
         }
+        self.ids.go_on_after(effects.last_row);
         debug_assert!(
             effects.dirty || tx.total_changes() == changes,
             "whatever writes says so"

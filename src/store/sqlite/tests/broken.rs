@@ -54,8 +54,8 @@ impl Drop for SmallDisk {
 }
 
 impl Engine for SmallDisk {
-    fn open(&self, clock: Arc<dyn Clock>, entries_max: u32) -> Arc<dyn Store> {
-        Arc::new(open_when_free(&self.path(), clock, entries_max).unwrap())
+    fn open(&self, clock: Arc<dyn Clock>, entries_max: u32) -> Opened {
+        both_sides(open_when_free(&self.path(), clock, entries_max).unwrap())
     }
 
     fn lose_power(&mut self) {
@@ -238,6 +238,7 @@ async fn commits_of_unknown_end_leave_nothing_stuck() {
         engine: Sqlite(folder),
         clock,
         store: Arc::clone(&store) as Arc<dyn Store>,
+        archive: Arc::clone(&store) as _,
     };
     let unavailable = |error: &StoreError| matches!(error, StoreError::Unavailable(_));
 

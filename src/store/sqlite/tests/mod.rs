@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::{SqliteStore, StoreLock};
 use crate::clock::Clock;
 use crate::store::conformance::{DEADLINE, Engine, SetClock, WINDOW, suite};
-use crate::store::{OpenError, Store, StoreConfig, StoreMetrics};
+use crate::store::{OpenError, Opened, Store, StoreConfig, StoreMetrics};
 
 mod broken;
 mod opening;
@@ -27,9 +27,9 @@ impl Sqlite {
 }
 
 impl Engine for Sqlite {
-    fn open(&self, clock: Arc<dyn Clock>, entries_max: u32) -> Arc<dyn Store> {
+    fn open(&self, clock: Arc<dyn Clock>, entries_max: u32) -> Opened {
         let path = self.0.path().join("events.db");
-        Arc::new(open_when_free(&path, clock, entries_max).unwrap())
+        both_sides(open_when_free(&path, clock, entries_max).unwrap())
     }
 
     fn lose_power(&mut self) {
@@ -50,6 +50,14 @@ impl Engine for Sqlite {
 }
 
 suite!(super::tests::Sqlite::new());
+
+fn both_sides(store: SqliteStore) -> Opened {
+    let store = Arc::new(store);
+    Opened {
+        archive: Arc::clone(&store) as _,
+        store,
+    }
+}
 
 fn config(path: &Path, clock: Arc<dyn Clock>, entries_max: u32) -> StoreConfig {
     StoreConfig {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::store::Archive;
 
 fn refused(path: &Path, words: &[&str]) {
     let text = match open(path) {
@@ -115,6 +116,38 @@ fn an_empty_file_and_an_empty_database_become_a_store() {
 }
 
 #[tokio::test]
+async fn a_store_of_the_release_before_is_taken_over_and_stays_open_to_it() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("events.db");
+    let first = include_str!("../schema/0001.sql");
+    by_hand(
+        &path,
+        &format!(
+            "{first} PRAGMA application_id = {};
+             PRAGMA user_version = 1;
+             INSERT INTO meta (name, value) VALUES ('version', 1), ('oldest_reader', 1);
+             INSERT INTO handlers (name) VALUES ('cms');",
+            0x494d_5372
+        ),
+    );
+    let store = open(&path).unwrap();
+    let cms = crate::store::conformance::name("cms");
+    let paused = store.set_paused(&cms, true, SetClock::new().now()).await;
+    assert_eq!(paused, Ok(Some(true)));
+    store.close().await;
+    let after = Connection::open(&path).unwrap();
+    let value = |name: &str| -> u32 {
+        let sql = "SELECT value FROM meta WHERE name = ?1";
+        after.query_row(sql, [name], |row| row.get(0)).unwrap()
+    };
+    assert_eq!((value("version"), value("oldest_reader")), (2, 1));
+    // What the release before does with it.
+    after
+        .execute_batch("UPDATE handlers SET removed_at = 5, returned_at = 6 WHERE name = 'cms'")
+        .unwrap();
+}
+
+#[tokio::test]
 async fn a_newer_version_is_refused_untouched() {
     let folder = TempDir::new().unwrap();
     let path = closed_store(&folder).await;
@@ -126,7 +159,7 @@ async fn a_newer_version_is_refused_untouched() {
     by_hand(
         &path,
         "UPDATE meta SET value = 99 WHERE name = 'version';
-         UPDATE meta SET value = 2 WHERE name = 'oldest_reader';",
+         UPDATE meta SET value = 90 WHERE name = 'oldest_reader';",
     );
     refused_untouched(&path, &["newer ims-receiver"]);
 }
@@ -163,7 +196,7 @@ async fn a_newer_version_that_is_only_in_the_log_is_refused() {
         .output()
         .unwrap()
         .stdout;
-    assert_eq!(header[63], 1, "the database itself does not know yet");
+    assert_eq!(header[63], 2, "the database itself does not know yet");
     refused(&path, &["newer ims-receiver"]);
     drop(newer);
 }
@@ -231,7 +264,7 @@ fn the_folder_is_made_and_commits_are_synced() {
     assert_eq!(pragma("wal_autocheckpoint"), "0");
     assert_eq!(pragma("temp_store"), "2", "in memory: there may be no /tmp");
     assert_eq!(pragma("journal_size_limit"), (64 << 20).to_string());
-    assert_eq!(pragma("user_version"), "1");
+    assert_eq!(pragma("user_version"), "2");
     assert_eq!(pragma("application_id"), 0x494d_5372.to_string());
     let mode = std::os::unix::fs::PermissionsExt::mode(
         &std::fs::metadata(path.parent().unwrap())

@@ -10,11 +10,13 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::clock::SystemClock;
-use crate::delivery::{Delivery, DeliveryKey, Reason, WorkerId};
+use crate::delivery::{Delivery, DeliveryKey, Reason, Status, WorkerId};
 use crate::event::EventId;
 use crate::handler::log::{LogConfig, LogOutput};
 use crate::handler::{HandlerError, Retry, testing};
-use crate::store::{Backlog, Claimed, Full, History, Purge, Purged, Receipt};
+use crate::store::{Backlog, Claimed, Enrolled, Full, History, Purge, Purged, Receipt};
+
+mod pausing;
 
 /// More than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -27,6 +29,7 @@ struct ScriptedStore {
     claiming: Notify,
     release: Notify,
     fails: AtomicBool,
+    paused: AtomicBool,
     recorded: Mutex<Vec<(DeliveryKey, Verdict)>>,
     due: Arc<Notify>,
 }
@@ -63,8 +66,13 @@ impl Store for ScriptedStore {
         Ok(0)
     }
 
-    async fn enrol(&self, _: &Roster, _: Timestamp) -> Result<Vec<(HandlerName, u64)>, StoreError> {
-        Ok(Vec::new())
+    async fn enrol(&self, _: &Roster, _: Timestamp) -> Result<Enrolled, StoreError> {
+        let mut enrolled = Enrolled::default();
+        if self.paused.load(SeqCst) {
+            let name = HandlerName::new("audit").unwrap();
+            enrolled.paused.insert(name, SystemClock.now());
+        }
+        Ok(enrolled)
     }
 
     async fn history(&self, _: EventId) -> Result<Option<History>, StoreError> {
@@ -120,13 +128,13 @@ impl Handler for Gone {
     }
 }
 
-async fn start(store: &Arc<ScriptedStore>, handler: impl Handler) -> Arc<Dispatcher> {
-    let name = HandlerName::new("audit").unwrap();
-    let lane = LaneConfig {
+/// A lane that works on so many deliveries at a time.
+fn lane(name: &HandlerName, concurrency: usize) -> LaneConfig {
+    LaneConfig {
         name: name.clone(),
         filter: Filter::default(),
         timeout: Duration::from_secs(10),
-        concurrency: 4,
+        concurrency,
         retry: retry::RetryPolicy {
             initial: Duration::from_secs(1),
             max: Duration::from_mins(15),
@@ -138,15 +146,25 @@ async fn start(store: &Arc<ScriptedStore>, handler: impl Handler) -> Arc<Dispatc
             body: true,
             body_bytes_max: None,
         }),
-    };
+    }
+}
+
+async fn start(store: &Arc<ScriptedStore>, handler: impl Handler) -> Arc<Dispatcher> {
+    let name = HandlerName::new("audit").unwrap();
+    let lanes: Vec<(LaneConfig, Arc<dyn Handler>)> = vec![(lane(&name, 4), Arc::new(handler))];
+    start_lanes(Arc::clone(store) as _, lanes).await
+}
+
+async fn start_lanes(
+    store: Arc<dyn Store>,
+    lanes: Vec<(LaneConfig, Arc<dyn Handler>)>,
+) -> Arc<Dispatcher> {
     let config = DispatchConfig {
         queue_capacity: 1024,
         queue_bytes_max: 1 << 20,
         drain: Duration::from_secs(8),
     };
-    let metrics = DispatchMetrics::new(std::iter::once(&name));
-    let lanes: Vec<(LaneConfig, Arc<dyn Handler>)> = vec![(lane, Arc::new(handler))];
-    let store: Arc<dyn Store> = Arc::clone(store) as _;
+    let metrics = DispatchMetrics::new(lanes.iter().map(|(lane, _)| &lane.name));
     Dispatcher::start(&config, lanes, store, Arc::new(SystemClock), metrics)
         .await
         .unwrap()

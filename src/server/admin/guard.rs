@@ -1,0 +1,57 @@
+//! Who is let in.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::{Request as AxumRequest, State};
+use axum::middleware::Next;
+use axum::response::Response as AxumResponse;
+use tracing::debug;
+
+use super::AdminState;
+use crate::server::auth::{self, Denied};
+use crate::server::connection::Connection;
+use crate::server::error::Rejection;
+
+/// Lets nobody in who may not be, and nobody before the store is open.
+pub(super) async fn guard(
+    State(state): State<Arc<AdminState>>,
+    request: AxumRequest,
+    next: Next,
+) -> Result<AxumResponse, Rejection> {
+    if state.parts.readiness.store().is_none() {
+        return Err(Rejection::NotReady);
+    }
+    let connection = request.extensions().get::<Arc<Connection>>().cloned();
+    let (uri, headers) = (request.uri(), request.headers());
+    let verdict = state
+        .access
+        .check(uri, headers)
+        .and_then(|()| auth::check_origin(request.method(), uri, headers));
+    if let Err(denied) = verdict {
+        let peer = connection.map(|connection| connection.peer());
+        return Err(state.deny(denied, peer).await);
+    }
+    // Held until the answer: who was let in is not closed to make room.
+    let _working = connection.map(|connection| connection.working());
+    Ok(next.run(request).await)
+}
+
+impl AdminState {
+    /// Counts who was not let in, and slows the answer down where it was for a
+    /// wrong token.
+    pub(in crate::server) async fn deny(
+        &self,
+        denied: Denied,
+        peer: Option<SocketAddr>,
+    ) -> Rejection {
+        debug!(?peer, reason = %denied, "admin request denied");
+        self.parts.metrics.count_denied(denied);
+        if denied == Denied::WrongToken
+            && let Err(rejection) = self.slowdown.wrong_token().await
+        {
+            return rejection;
+        }
+        denied.into()
+    }
+}
