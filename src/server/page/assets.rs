@@ -46,7 +46,10 @@ const HASH_BYTES: usize = 8;
 
 fn hash_of(content: &str) -> String {
     let digest = Sha256::digest(content.as_bytes());
-    digest.iter().take(HASH_BYTES).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+    digest
+        .iter()
+        .take(HASH_BYTES)
+        .fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 impl Asset {

@@ -44,9 +44,16 @@ pub(super) fn matters(overview: &Overview) -> Vec<Matter> {
     line(overview, &mut matters);
     handlers(overview, &mut matters);
     sources(overview, &mut matters);
-    if let Some(size) = overview.size.filter(|size| size.disk_free_bytes < DISK_LITTLE) {
+    if let Some(size) = overview
+        .size
+        .filter(|size| size.disk_free_bytes < DISK_LITTLE)
+    {
         let free = units::bytes(size.disk_free_bytes);
-        matters.push(matter(Level::Bad, format!("The disk of the store has {free} left"), None));
+        matters.push(matter(
+            Level::Bad,
+            format!("The disk of the store has {free} left"),
+            None,
+        ));
     }
     matters.sort_by_key(|matter| matter.level);
     matters
@@ -67,32 +74,59 @@ fn line(overview: &Overview, matters: &mut Vec<Matter>) {
     let unavailable: u64 = lately.iter().map(|column| column.unavailable).sum();
     if unavailable > 0 {
         let times = units::counted(unavailable, "callback was", "callbacks were");
-        matters.push(matter(Level::Bad, format!("{times} answered 503 lately: the sender gives up after three tries"), None));
+        matters.push(matter(
+            Level::Bad,
+            format!("{times} answered 503 lately: the sender gives up after three tries"),
+            None,
+        ));
     }
-    let slowest = lately.iter().filter_map(|column| column.latency).map(|latency| latency.high);
+    let slowest = lately
+        .iter()
+        .filter_map(|column| column.latency)
+        .map(|latency| latency.high);
     let slowest = slowest.fold(0.0, f64::max);
     if slowest > SLOW_MS {
         let took = units::millis(slowest);
-        matters.push(matter(Level::Bad, format!("One answer in a hundred took {took} or more; the sender waits 3 s"), None));
+        matters.push(matter(
+            Level::Bad,
+            format!("One answer in a hundred took {took} or more; the sender waits 3 s"),
+            None,
+        ));
     }
 }
 
 fn handlers(overview: &Overview, matters: &mut Vec<Matter>) {
     for handler in &overview.handlers {
         let name = &handler.name;
-        let search = |status| Some(layout::address("/events", [("status", status), ("handler", name.as_str())]));
+        let search = |status| {
+            Some(layout::address(
+                "/events",
+                [("status", status), ("handler", name.as_str())],
+            ))
+        };
         if handler.dead > 0 {
             let dead = units::counted(handler.dead, "delivery", "deliveries");
-            matters.push(matter(Level::Bad, format!("{name}: {dead} given up"), search("dead")));
+            matters.push(matter(
+                Level::Bad,
+                format!("{name}: {dead} given up"),
+                search("dead"),
+            ));
         }
         let waits = units::counted(handler.pending, "delivery waits", "deliveries wait");
-        let old = handler.oldest.map(|oldest| units::between(oldest, overview.now)).filter(|age| *age > OLD);
+        let old = handler
+            .oldest
+            .map(|oldest| units::between(oldest, overview.now))
+            .filter(|age| *age > OLD);
         if !handler.configured && handler.pending > 0 {
             let text = format!("{name} is no longer configured, and {waits} for it");
             matters.push(matter(Level::Warn, text, search("pending")));
         } else if let Some(since) = handler.paused_at {
             let age = units::age(overview.now, since);
-            matters.push(matter(Level::Warn, format!("{name} was paused {age}; {waits}"), search("pending")));
+            matters.push(matter(
+                Level::Warn,
+                format!("{name} was paused {age}; {waits}"),
+                search("pending"),
+            ));
         } else if let Some(old) = old.filter(|_| handler.pending > 0) {
             let text = format!("{name}: {waits}, the oldest for {}", units::span(old));
             matters.push(matter(Level::Warn, text, search("pending")));
@@ -105,7 +139,9 @@ fn sources(overview: &Overview, matters: &mut Vec<Matter>) {
         if source.last_event_at.is_none() {
             let name = &source.name;
             let refused = units::counted(source.refusals, "request was", "requests were");
-            let text = format!("{name}: {refused} refused and no event ever came: is it set up alike on both sides?");
+            let text = format!(
+                "{name}: {refused} refused and no event ever came: is it set up alike on both sides?"
+            );
             let link = Some(layout::address("/refusals", [("source", name.as_str())]));
             matters.push(matter(Level::Warn, text, link));
         }
@@ -192,10 +228,17 @@ mod tests {
         assert_eq!(said(&long_ago), []);
         let mut lately = calm();
         lately.columns[58].unavailable = 5;
-        lately.columns[59].latency = Some(Latency { median: 1.0, high: 1_500.0, max: 2_000.0 });
+        lately.columns[59].latency = Some(Latency {
+            median: 1.0,
+            high: 1_500.0,
+            max: 2_000.0,
+        });
         let said = said(&lately);
         assert_eq!(said.len(), 2, "{said:?}");
-        assert!(said[0].1.starts_with("5 callbacks were answered 503"), "{said:?}");
+        assert!(
+            said[0].1.starts_with("5 callbacks were answered 503"),
+            "{said:?}"
+        );
         assert!(said[1].1.contains("1.50 s"), "{said:?}");
     }
 

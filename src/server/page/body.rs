@@ -10,8 +10,8 @@ use maud::{Markup, html};
 
 use super::layout::prose;
 use super::units;
-use crate::event::ims::schema::{FieldInfo, ModelInfo, Presence};
 use crate::event::ims;
+use crate::event::ims::schema::{FieldInfo, ModelInfo, Presence};
 use crate::event::json::{self, Kind, Raw};
 
 /// Lines that are shown at the most.
@@ -30,9 +30,21 @@ const EMBEDDED_BYTES_MAX: usize = 64 * 1024;
 
 /// What the four fields around every `MessageBody` mean.
 const ENVELOPE: [(&str, &str, &str); 4] = [
-    ("EventType", "string", "Which event this is; it says what the `MessageBody` holds."),
-    ("UserId", "number", "The Alibaba Cloud account that the event belongs to."),
-    ("EventTime", "string", "When it happened, as the sender says it, in UTC."),
+    (
+        "EventType",
+        "string",
+        "Which event this is; it says what the `MessageBody` holds.",
+    ),
+    (
+        "UserId",
+        "number",
+        "The Alibaba Cloud account that the event belongs to.",
+    ),
+    (
+        "EventTime",
+        "string",
+        "When it happened, as the sender says it, in UTC.",
+    ),
     ("MessageBody", "object", "What happened."),
 ];
 
@@ -70,7 +82,11 @@ enum Known {
 #[derive(Debug)]
 enum Value {
     Bracket(&'static str),
-    Scalar { class: &'static str, text: String, left_out: usize },
+    Scalar {
+        class: &'static str,
+        text: String,
+        left_out: usize,
+    },
     /// A string whose JSON follows.
     Embedded(&'static str),
 }
@@ -130,11 +146,17 @@ impl Shown {
 impl Writer<'_> {
     fn push(&mut self, level: usize, name: Option<Name>, value: Value, comma: bool) {
         let shown = name.as_ref().map_or(0, |name| name.text.len());
-        self.bytes += shown + match &value {
-            Value::Scalar { text, .. } => text.len(),
-            Value::Bracket(_) | Value::Embedded(_) => 1,
-        };
-        self.lines.push(Line { level, name, value, comma });
+        self.bytes += shown
+            + match &value {
+                Value::Scalar { text, .. } => text.len(),
+                Value::Bracket(_) | Value::Embedded(_) => 1,
+            };
+        self.lines.push(Line {
+            level,
+            name,
+            value,
+            comma,
+        });
         self.full |= self.lines.len() >= LINES_MAX || self.bytes >= BYTES_MAX;
     }
 
@@ -150,7 +172,14 @@ impl Writer<'_> {
         }
     }
 
-    fn object(&mut self, level: usize, name: Option<Name>, raw: Raw<'_>, scope: Scope, comma: bool) {
+    fn object(
+        &mut self,
+        level: usize,
+        name: Option<Name>,
+        raw: Raw<'_>,
+        scope: Scope,
+        comma: bool,
+    ) {
         let members = raw.members().unwrap_or_default();
         let count = members.iter().count();
         if count == 0 {
@@ -166,14 +195,16 @@ impl Writer<'_> {
             }
             let known = scope.find(name);
             let inside = match known {
-                Known::Envelope(_) if name == "MessageBody" => {
-                    ims::info(self.event_type).map_or(Scope::Unknown, |info| Scope::Model(info.model))
-                }
+                Known::Envelope(_) if name == "MessageBody" => ims::info(self.event_type)
+                    .map_or(Scope::Unknown, |info| Scope::Model(info.model)),
                 Known::Field(field) => field.nested.map_or(Scope::Unknown, Scope::Model),
                 Known::Nothing if !names_known => scope.without_envelope(),
                 _ => Scope::Unknown,
             };
-            let name = Name { text: cut(name).0, known };
+            let name = Name {
+                text: cut(name).0,
+                known,
+            };
             self.value(level + 1, Some(name), raw, inside, index + 1 < count);
         }
         self.push(level, None, Value::Bracket("}"), comma);
@@ -195,13 +226,23 @@ impl Writer<'_> {
         self.push(level, None, Value::Bracket("]"), comma);
     }
 
-    fn string(&mut self, level: usize, name: Option<Name>, raw: Raw<'_>, scope: Scope, comma: bool) {
+    fn string(
+        &mut self,
+        level: usize,
+        name: Option<Name>,
+        raw: Raw<'_>,
+        scope: Scope,
+        comma: bool,
+    ) {
         let inner = raw.string().unwrap_or(Cow::Borrowed(""));
         let embedded = inner.trim_start().starts_with(['{', '['])
             && inner.len() <= EMBEDDED_BYTES_MAX
             && level + 1 < LEVELS_MAX;
         // JSON in JSON in JSON … ends by its level and by what is shown.
-        match json::checked(inner.as_bytes()).filter(|_| embedded).and_then(json::value) {
+        match json::checked(inner.as_bytes())
+            .filter(|_| embedded)
+            .and_then(json::value)
+        {
             Some(value) => {
                 self.push(level, name, Value::Embedded("JSON in a string"), false);
                 self.value(level + 1, None, value, scope, comma);
@@ -273,7 +314,11 @@ impl Value {
         match self {
             Self::Bracket(bracket) => html! { (bracket) },
             Self::Embedded(note) => html! { span.note { (note) } },
-            Self::Scalar { class, text, left_out } => html! {
+            Self::Scalar {
+                class,
+                text,
+                left_out,
+            } => html! {
                 span class=(class) { (text) }
                 @if *left_out > 0 {
                     " " span.note { "… " (units::bytes(*left_out as u64)) " more" }
@@ -291,7 +336,11 @@ fn scalar(kind: Kind, text: &str) -> Value {
         Kind::Array | Kind::Object => "note",
     };
     let (text, left_out) = cut(text);
-    Value::Scalar { class, text, left_out }
+    Value::Scalar {
+        class,
+        text,
+        left_out,
+    }
 }
 
 /// The beginning of `text`, and how many bytes of it are left out.
@@ -302,8 +351,10 @@ fn cut(text: &str) -> (String, usize) {
 
 /// Text with nothing in it that turns round what stands beside it.
 pub(super) fn visible(text: &str) -> String {
-    let hidden = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{feff}')
-        || (c.is_control() && c != '\n' && c != '\t');
+    let hidden = |c: char| {
+        matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{feff}')
+            || (c.is_control() && c != '\n' && c != '\t')
+    };
     if !text.contains(hidden) {
         return text.to_owned();
     }
@@ -368,7 +419,10 @@ mod tests {
     fn nothing_of_a_body_becomes_markup() {
         let hostile = r#"{"<script>alert(1)</script>":"</div><img src=x onerror=alert(2)>","EventType":"a\"onmouseover=\"x"}"#;
         let page = shown("x", hostile);
-        assert!(!page.contains("<script") && !page.contains("<img"), "{page}");
+        assert!(
+            !page.contains("<script") && !page.contains("<img"),
+            "{page}"
+        );
         assert!(page.contains("&lt;script&gt;alert(1)"), "{page}");
         let page = plain(b"<b>\x00bold</b>\xff").into_string();
         assert!(page.contains("&lt;b&gt;\\u{0}bold"), "{page}");
@@ -381,7 +435,12 @@ mod tests {
         let sample = ims::sample("ProduceMediaComplete").unwrap();
         let page = shown("ProduceMediaComplete", sample);
         let info = ims::info("ProduceMediaComplete").unwrap();
-        let field = info.model.fields.iter().find(|f| f.name == "MediaId").unwrap();
+        let field = info
+            .model
+            .fields
+            .iter()
+            .find(|f| f.name == "MediaId")
+            .unwrap();
         assert!(page.contains(&prose(field.docs).into_string()), "{page}");
         // A name is explained by where it stands, not by what it is called.
         let elsewhere = shown("ProduceMediaComplete", r#"{"MediaId":"m"}"#);
@@ -401,7 +460,10 @@ mod tests {
         let string = format!(r#"{{"a":"{}","b":1}}"#, "x".repeat(1 << 20));
         let page = shown("x", &string);
         assert!(page.len() < 8 * 1024, "{}", page.len());
-        assert!(page.contains("1022 KiB more") && page.contains("\"b\""), "cut: {page}");
+        assert!(
+            page.contains("1022 KiB more") && page.contains("\"b\""),
+            "cut: {page}"
+        );
         let many = format!("[{}1]", "1,".repeat(400_000));
         let page = shown("x", &many);
         assert!(page.len() < 256 * 1024, "{}", page.len());
@@ -416,6 +478,10 @@ mod tests {
     fn json_in_a_string_is_opened() {
         let body = r#"{"MessageBody":{"UserData":"{\"order\":[1,2]}"}}"#;
         let page = shown("ProduceMediaComplete", body);
-        assert!(page.contains("JSON in a string") && page.contains("\"order\"") || page.contains("&quot;order&quot;"), "{page}");
+        assert!(
+            page.contains("JSON in a string") && page.contains("\"order\"")
+                || page.contains("&quot;order&quot;"),
+            "{page}"
+        );
     }
 }

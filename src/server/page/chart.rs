@@ -72,27 +72,32 @@ pub(super) fn acks(columns: &[Column]) -> Markup {
     let most = columns.iter().map(|c| c.acked + c.refused + c.unavailable);
     let most = most.max().unwrap_or(0).max(4);
     let titles: Vec<String> = columns.iter().map(ack_words).collect();
-    both("Callbacks, by minute and answer", columns, &titles, |root| {
-        let mut chart = frame(root)
-            .build_cartesian_2d(0.0..bound(columns.len()), 0.0..as_f64(most) * 1.08)?;
-        mesh(&mut chart, columns, &|value| short(*value))?;
-        for (index, column) in columns.iter().enumerate() {
-            let mut base = 0.0;
-            let parts = [
-                (column.acked, ACKED),
-                (column.refused, REFUSED),
-                (column.unavailable, UNAVAILABLE),
-            ];
-            for (count, colour) in parts.into_iter().filter(|(count, _)| *count > 0) {
-                let top = base + as_f64(count);
-                let at = bound(index);
-                let corners = [(at + 0.12, base), (at + 0.88, top)];
-                chart.draw_series([Rectangle::new(corners, colour.filled())])?;
-                base = top;
+    both(
+        "Callbacks, by minute and answer",
+        columns,
+        &titles,
+        |root| {
+            let mut chart = frame(root)
+                .build_cartesian_2d(0.0..bound(columns.len()), 0.0..as_f64(most) * 1.08)?;
+            mesh(&mut chart, columns, &|value| short(*value))?;
+            for (index, column) in columns.iter().enumerate() {
+                let mut base = 0.0;
+                let parts = [
+                    (column.acked, ACKED),
+                    (column.refused, REFUSED),
+                    (column.unavailable, UNAVAILABLE),
+                ];
+                for (count, colour) in parts.into_iter().filter(|(count, _)| *count > 0) {
+                    let top = base + as_f64(count);
+                    let at = bound(index);
+                    let corners = [(at + 0.12, base), (at + 0.88, top)];
+                    chart.draw_series([Rectangle::new(corners, colour.filled())])?;
+                    base = top;
+                }
             }
-        }
-        Ok(chart.plotting_area().get_pixel_range())
-    })
+            Ok(chart.plotting_area().get_pixel_range())
+        },
+    )
 }
 
 /// How long the answers took, against what IMS waits.
@@ -151,8 +156,10 @@ const LANES_MAX: usize = 12;
 
 /// Events on one axis of time, one lane for each type.
 pub(super) fn axis(dots: &[Dot]) -> Markup {
-    let (Some(first), Some(last)) = (dots.iter().map(|d| d.at).min(), dots.iter().map(|d| d.at).max())
-    else {
+    let (Some(first), Some(last)) = (
+        dots.iter().map(|d| d.at).min(),
+        dots.iter().map(|d| d.at).max(),
+    ) else {
         return html! {};
     };
     let mut lanes: Vec<&str> = Vec::new();
@@ -161,7 +168,12 @@ pub(super) fn axis(dots: &[Dot]) -> Markup {
             lanes.push(&dot.lane);
         }
     }
-    let lane_of = |dot: &Dot| lanes.iter().position(|lane| *lane == dot.lane).unwrap_or(lanes.len() - 1);
+    let lane_of = |dot: &Dot| {
+        lanes
+            .iter()
+            .position(|lane| *lane == dot.lane)
+            .unwrap_or(lanes.len() - 1)
+    };
     // One moment alone stands in the middle of a second.
     let whole = units::between(first, last).as_secs_f64().max(1.0);
     let margin = whole * 0.04;
@@ -289,11 +301,8 @@ fn frame<'a, 's>(root: &'a Root<'s>) -> ChartBuilder<'a, 's, SVGBackend<'s>> {
     builder
 }
 
-type Chart<'a, 's, Y> = ChartContext<
-    'a,
-    SVGBackend<'s>,
-    Cartesian2d<plotters::coord::types::RangedCoordf64, Y>,
->;
+type Chart<'a, 's, Y> =
+    ChartContext<'a, SVGBackend<'s>, Cartesian2d<plotters::coord::types::RangedCoordf64, Y>>;
 
 fn mesh<Y>(
     chart: &mut Chart<'_, '_, Y>,
@@ -323,7 +332,9 @@ fn column_label(columns: &[Column], value: f64) -> String {
     while index + 1 < columns.len() && bound(index) + 0.5 < value {
         index += 1;
     }
-    columns.get(index).map_or_else(String::new, |column| units::clock(column.from))
+    columns
+        .get(index)
+        .map_or_else(String::new, |column| units::clock(column.from))
 }
 
 fn ack_words(column: &Column) -> String {

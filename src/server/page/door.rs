@@ -80,7 +80,10 @@ fn to_the_door(request: &Request) -> Response {
     let here = request.uri().path_and_query();
     let here = here.map_or("/", |here| here.as_str());
     let headers = request.headers();
-    if headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site") {
+    if headers
+        .get("sec-fetch-site")
+        .is_some_and(|site| site == "cross-site")
+    {
         // A browser keeps the cookie to itself where the link stood on another
         // site. Asked again by a page of ours, it brings it.
         return Page(StatusCode::OK, again(here)).into_response();
@@ -147,7 +150,9 @@ pub(super) async fn sign_in(
         let page = sign_in_page(next, Some("That is not the token."));
         return Page(StatusCode::UNAUTHORIZED, page).into_response();
     }
-    let secure = headers.get("x-forwarded-proto").is_some_and(|proto| proto == "https");
+    let secure = headers
+        .get("x-forwarded-proto")
+        .is_some_and(|proto| proto == "https");
     let session = state.sessions.begin(Instant::now());
     ([(SET_COOKIE, session.cookie(secure))], see(next)).into_response()
 }
@@ -157,22 +162,27 @@ fn own_path(next: &str) -> &str {
     let ours = next.starts_with('/')
         && !next.starts_with("//")
         && next.len() <= NEXT_BYTES_MAX
-        && next.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+        && next
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'\\');
     if ours { next } else { "/" }
 }
 
 fn sign_in_page(next: &str, problem: Option<&str>) -> Markup {
-    layout::door("Sign in", &html! {
-        h1.row { (layout::logo()) "ims-receiver" }
-        @if let Some(problem) = problem { p.notice.bad role="alert" { (problem) } }
-        form.stack action="/login" method="post" {
-            input type="hidden" name="next" value=(next);
-            label { "Token"
-                input type="password" name="token" required autofocus autocomplete="current-password" maxlength="1024"; }
-            div { button.main type="submit" { "Sign in" } }
-        }
-        p.small.soft { "The token is in the file that " code { "admin.token_file" } " names." }
-    })
+    layout::door(
+        "Sign in",
+        &html! {
+            h1.row { (layout::logo()) "ims-receiver" }
+            @if let Some(problem) = problem { p.notice.bad role="alert" { (problem) } }
+            form.stack action="/login" method="post" {
+                input type="hidden" name="next" value=(next);
+                label { "Token"
+                    input type="password" name="token" required autofocus autocomplete="current-password" maxlength="1024"; }
+                div { button.main type="submit" { "Sign in" } }
+            }
+            p.small.soft { "The token is in the file that " code { "admin.token_file" } " names." }
+        },
+    )
 }
 
 /// A page that could not be made.
@@ -185,11 +195,14 @@ pub(super) fn problem(status: StatusCode, detail: Option<&str>) -> Markup {
         StatusCode::SERVICE_UNAVAILABLE => "The service cannot answer now. Try again in a moment.",
         _ => "This did not work.",
     };
-    layout::door(title, &html! {
-        h1 { (title) }
-        p.break { (detail.unwrap_or(words)) }
-        p.row { a.button href="/" { "Overview" } a.button href="/events" { "Events" } }
-    })
+    layout::door(
+        title,
+        &html! {
+            h1 { (title) }
+            p.break { (detail.unwrap_or(words)) }
+            p.row { a.button href="/" { "Overview" } a.button href="/events" { "Events" } }
+        },
+    )
 }
 
 #[cfg(test)]
@@ -201,7 +214,14 @@ mod tests {
         for own in ["/", "/events?type=a%20b", "/events/0199#became"] {
             assert_eq!(own_path(own), own);
         }
-        for foreign in ["", "//evil.example/", "/\\evil.example", "https://evil.example/", "/a\nb", "/a b"] {
+        for foreign in [
+            "",
+            "//evil.example/",
+            "/\\evil.example",
+            "https://evil.example/",
+            "/a\nb",
+            "/a b",
+        ] {
             assert_eq!(own_path(foreign), "/", "{foreign:?}");
         }
         assert_eq!(own_path(&format!("/{}", "a".repeat(NEXT_BYTES_MAX))), "/");

@@ -148,7 +148,9 @@ fn received(now: Timestamp, history: &History) -> Markup {
 }
 
 fn verified(verified: &Verified) -> (&'static str, String) {
-    let key = verified.key().map_or_else(String::new, |key| format!(", key {key} of the list"));
+    let key = verified
+        .key()
+        .map_or_else(String::new, |key| format!(", key {key} of the list"));
     match verified.scheme() {
         SchemeName::Ims => {
             let url = verified.url().map_or_else(
@@ -158,8 +160,14 @@ fn verified(verified: &Verified) -> (&'static str, String) {
             ("good", format!("By the signature of IMS{key}{url}"))
         }
         SchemeName::HmacSha256 => ("good", format!("By HMAC-SHA256 over the body{key}")),
-        SchemeName::Mns => ("good", "It came out of the queue, which lets nobody else in".to_owned()),
-        SchemeName::None => ("warn", "Not at all: this source lets everybody in".to_owned()),
+        SchemeName::Mns => (
+            "good",
+            "It came out of the queue, which lets nobody else in".to_owned(),
+        ),
+        SchemeName::None => (
+            "warn",
+            "Not at all: this source lets everybody in".to_owned(),
+        ),
     }
 }
 
@@ -225,7 +233,9 @@ fn report_view(report: &Value) -> Markup {
         return excerpt("report", &report.to_string());
     };
     let short = members.iter().filter(|(_, value)| !value.is_string());
-    let words: Vec<String> = short.map(|(name, value)| format!("{name} {value}")).collect();
+    let words: Vec<String> = short
+        .map(|(name, value)| format!("{name} {value}"))
+        .collect();
     html! {
         @if !words.is_empty() { p.small.soft.break { (words.join(", ")) } }
         @for (name, value) in members {
@@ -245,7 +255,10 @@ fn excerpt(name: &str, text: &str) -> Markup {
 }
 
 fn last_step(now: Timestamp, delivery: &DeliveryHistory) -> Markup {
-    let reason = delivery.reason.as_ref().map(|reason| body::visible(reason.as_str()));
+    let reason = delivery
+        .reason
+        .as_ref()
+        .map(|reason| body::visible(reason.as_str()));
     match delivery.status {
         Status::Succeeded => html! {},
         Status::Running => html! {
@@ -275,7 +288,12 @@ fn last_step(now: Timestamp, delivery: &DeliveryHistory) -> Markup {
 }
 
 fn redeliver(frame: &Frame, id: &str, history: &History, handlers: &[HandlerName]) -> Markup {
-    let has = |name: &HandlerName| history.deliveries.iter().find(|delivery| delivery.handler == *name);
+    let has = |name: &HandlerName| {
+        history
+            .deliveries
+            .iter()
+            .find(|delivery| delivery.handler == *name)
+    };
     html! {
         section.card aria-labelledby="again" {
             header { h2 id="again" { "Deliver again" } }

@@ -40,7 +40,10 @@ impl Search {
     /// What was given for `name`, several values with commas between them.
     fn value(&self, name: &str) -> String {
         let values = self.parameters.iter().filter(|(known, _)| known == name);
-        values.map(|(_, value)| value.as_str()).collect::<Vec<_>>().join(",")
+        values
+            .map(|(_, value)| value.as_str())
+            .collect::<Vec<_>>()
+            .join(",")
     }
 
     /// The parameters as an address of `path`.
@@ -54,7 +57,9 @@ impl Search {
     }
 
     pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.parameters
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     pub(super) fn is_everything(&self) -> bool {
@@ -133,11 +138,17 @@ fn form(search: &Search, choices: &Choices) -> Markup {
 
 fn text(name: &str, label: &str, hint: &str, search: &Search) -> Markup {
     html! { label { (label)
-        input name=(name) value=(search.value(name)) placeholder=[(!hint.is_empty()).then_some(hint)]
-            autocomplete="off" spellcheck="false" maxlength="256"; } }
+    input name=(name) value=(search.value(name)) placeholder=[(!hint.is_empty()).then_some(hint)]
+        autocomplete="off" spellcheck="false" maxlength="256"; } }
 }
 
-fn select<T: AsRef<str>>(name: &str, label: &str, any: &str, search: &Search, options: &[T]) -> Markup {
+fn select<T: AsRef<str>>(
+    name: &str,
+    label: &str,
+    any: &str,
+    search: &Search,
+    options: &[T],
+) -> Markup {
     let chosen = search.value(name);
     let listed = options.iter().any(|option| option.as_ref() == chosen);
     html! { label { (label)
@@ -183,10 +194,12 @@ fn results(now: Timestamp, search: &Search, found: &Found) -> Markup {
 
 fn nothing_words(search: &Search, found: &Found) -> String {
     if let Some(next) = found.next {
-        let back = time_of(next).map_or_else(String::new, |at| format!(" back to {}", units::stamp(at)));
+        let back =
+            time_of(next).map_or_else(String::new, |at| format!(" back to {}", units::stamp(at)));
         format!("Nothing so far: searched{back}.")
     } else if search.is_everything() {
-        "No event has come yet. Send one: ims-receiver send http://…/ims/callback --key-file …".to_owned()
+        "No event has come yet. Send one: ims-receiver send http://…/ims/callback --key-file …"
+            .to_owned()
     } else {
         "No event is like that.".to_owned()
     }

@@ -43,7 +43,10 @@ impl FromRequest<Arc<AdminState>> for Sent {
         let Form(fields) = form.map_err(|_| Rejection::Body(BodyError::Broken))?;
         let this = Self { fields, reader };
         let token = this.first("csrf").unwrap_or_default();
-        if state.sessions.is_form_token(this.reader.session.as_ref(), token) {
+        if state
+            .sessions
+            .is_form_token(this.reader.session.as_ref(), token)
+        {
             Ok(this)
         } else {
             Err(Problem(state.deny(Denied::ForgedForm, None).await))
@@ -59,9 +62,14 @@ impl Sent {
 
     fn number(&self, name: &str, bounds: (u32, u32)) -> Result<u32, Rejection> {
         let number = self.first(name).and_then(|text| text.trim().parse().ok());
-        number.filter(|number| (bounds.0..=bounds.1).contains(number)).ok_or_else(|| {
-            Rejection::BadRequest(format!("`{name}`: write a number from {} to {}", bounds.0, bounds.1))
-        })
+        number
+            .filter(|number| (bounds.0..=bounds.1).contains(number))
+            .ok_or_else(|| {
+                Rejection::BadRequest(format!(
+                    "`{name}`: write a number from {} to {}",
+                    bounds.0, bounds.1
+                ))
+            })
     }
 
     /// The configured handlers that were ticked.
@@ -82,7 +90,11 @@ pub(super) async fn redeliver(
     sent: Sent,
 ) -> Result<Response, Problem> {
     let id = event_id(&id).ok_or(Rejection::NotFound)?;
-    state.store()?.history(id).await?.ok_or(Rejection::NotFound)?;
+    state
+        .store()?
+        .history(id)
+        .await?
+        .ok_or(Rejection::NotFound)?;
     let here = format!("/events/{id}");
     let handlers = sent.handlers(&state, "handler")?;
     if handlers.is_empty() {
@@ -106,7 +118,10 @@ pub(super) async fn redeliver_many(State(state): Shared, sent: Sent) -> Result<R
     let limit = sent.number("limit", (1, again::LIMIT_MAX))?;
     let rate = sent.number("rate", (1, again::RATE_MAX))?;
     let handlers = sent.handlers(&state, "to")?;
-    let asked = sent.fields.iter().filter(|(name, _)| !OWN.contains(&name.as_str()));
+    let asked = sent
+        .fields
+        .iter()
+        .filter(|(name, _)| !OWN.contains(&name.as_str()));
     let search = Search::new(asked.cloned());
     if search.is_everything() {
         return Err(Rejection::BadRequest("no filter is given".to_owned()).into());
@@ -141,7 +156,11 @@ pub(super) async fn pause(state: Shared, name: Path<String>, _: Sent) -> Result<
 }
 
 /// `POST /handlers/{name}/resume`.
-pub(super) async fn resume(state: Shared, name: Path<String>, _: Sent) -> Result<Response, Problem> {
+pub(super) async fn resume(
+    state: Shared,
+    name: Path<String>,
+    _: Sent,
+) -> Result<Response, Problem> {
     set_paused(state, name, false).await
 }
 
@@ -162,7 +181,10 @@ pub(super) async fn discard(
 ) -> Result<Response, Problem> {
     let (_, given_up) = state.discard(&name).await?;
     let given_up = given_up.to_string();
-    Ok(see(&layout::address("/", [("done", "discarded"), ("n", &given_up)])))
+    Ok(see(&layout::address(
+        "/",
+        [("done", "discarded"), ("n", &given_up)],
+    )))
 }
 
 /// `POST /logout`.
@@ -180,7 +202,11 @@ pub(super) fn notice(pairs: &[(String, String)]) -> Option<Notice> {
         let found = pairs.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.as_str())
     };
-    let number = |name: &str| value(name).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    let number = |name: &str| {
+        value(name)
+            .and_then(|text| text.parse::<u64>().ok())
+            .unwrap_or(0)
+    };
     let (text, good) = match value("done")? {
         "redelivered" => {
             let mut text = units::counted(number("n"), "delivery begins", "deliveries begin");
@@ -205,5 +231,7 @@ pub(super) fn notice(pairs: &[(String, String)]) -> Option<Notice> {
 pub(super) fn without_notice(pairs: Vec<(String, String)>) -> Vec<(String, String)> {
     const TOLD: [&str; 3] = ["done", "n", "running"];
     let asked = pairs.into_iter();
-    asked.filter(|(name, _)| !TOLD.contains(&name.as_str())).collect()
+    asked
+        .filter(|(name, _)| !TOLD.contains(&name.as_str()))
+        .collect()
 }

@@ -74,6 +74,8 @@ pub(super) fn routes(state: &Arc<AdminState>) -> Router<Arc<AdminState>> {
         .route("/assets/{hash}/{name}", get(assets::get))
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
         .layer(fixed(CONTENT_SECURITY_POLICY, POLICY))
-        .layer(fixed(REFERRER_POLICY, "no-referrer"))
+        // Nothing to other sites; to ourselves the origin, without which a
+        // browser would send forms from "null".
+        .layer(fixed(REFERRER_POLICY, "same-origin"))
         .layer(fixed(X_FRAME_OPTIONS, "DENY"))
 }

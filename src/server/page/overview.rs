@@ -42,12 +42,22 @@ fn tiles(overview: &Overview) -> Markup {
     let refused = sum(overview, |column| column.refused);
     let unavailable = sum(overview, |column| column.unavailable);
     let slowest = overview.columns.iter().filter_map(|column| column.latency);
-    let slowest = slowest.map(|latency| latency.high).fold(None, |most: Option<f64>, one| {
-        Some(most.map_or(one, |most| most.max(one)))
-    });
-    let pending: u64 = overview.handlers.iter().map(|handler| handler.pending).sum();
+    let slowest = slowest
+        .map(|latency| latency.high)
+        .fold(None, |most: Option<f64>, one| {
+            Some(most.map_or(one, |most| most.max(one)))
+        });
+    let pending: u64 = overview
+        .handlers
+        .iter()
+        .map(|handler| handler.pending)
+        .sum();
     let dead: u64 = overview.handlers.iter().map(|handler| handler.dead).sum();
-    let oldest = overview.handlers.iter().filter_map(|handler| handler.oldest).min();
+    let oldest = overview
+        .handlers
+        .iter()
+        .filter_map(|handler| handler.oldest)
+        .min();
     html! {
         dl.tiles id="tiles" {
             (tile("Acknowledged", &units::count(acked), &per_minute(acked, overview.minutes), ""))
@@ -119,7 +129,11 @@ fn numbers(
     names: &[&str; 3],
     of: impl Fn(&Column) -> Option<[String; 3]>,
 ) -> Markup {
-    let rows = overview.columns.iter().rev().filter(|c| c.acked + c.refused + c.unavailable > 0);
+    let rows = overview
+        .columns
+        .iter()
+        .rev()
+        .filter(|c| c.acked + c.refused + c.unavailable > 0);
     html! {
         details id=(id) {
             summary { "As numbers" }
@@ -165,7 +179,12 @@ fn handlers(frame: &Frame, overview: &Overview) -> Markup {
 }
 
 fn handler_row(frame: &Frame, overview: &Overview, handler: &HandlerRow) -> Markup {
-    let search = |status: &str| layout::address("/events", [("status", status), ("handler", handler.name.as_str())]);
+    let search = |status: &str| {
+        layout::address(
+            "/events",
+            [("status", status), ("handler", handler.name.as_str())],
+        )
+    };
     let attempts = handler.succeeded + handler.failed;
     html! {
         tr id={ "handler-" (handler.name) } {
@@ -206,7 +225,12 @@ fn handler_action(frame: &Frame, handler: &HandlerRow) -> Markup {
 
 fn types(overview: &Overview) -> Markup {
     let most = overview.types.first().map_or(1, TypeRow::all).max(1);
-    let rest: u64 = overview.types.iter().skip(TYPES_MAX).map(TypeRow::all).sum();
+    let rest: u64 = overview
+        .types
+        .iter()
+        .skip(TYPES_MAX)
+        .map(TypeRow::all)
+        .sum();
     html! {
         section.card aria-labelledby="types-name" {
             header { h2 id="types-name" { "Events by type and outcome" } }

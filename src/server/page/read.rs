@@ -35,17 +35,21 @@ pub(super) async fn overview(state: &AdminState, minutes: u32) -> Result<Overvie
         .map(|(event_type, row)| TypeRow { event_type, ..row })
         .collect();
     types.sort_by_key(|row| std::cmp::Reverse(row.all()));
-    let handlers = state.handlers().await?.into_iter().map(|handler| HandlerRow {
-        name: handler.name,
-        kind: handler.kind,
-        configured: handler.configured,
-        paused_at: handler.paused_at.map(|at| at.0),
-        pending: handler.pending,
-        dead: handler.dead,
-        oldest: handler.oldest_pending_at.map(|at| at.0),
-        succeeded: handler.succeeded,
-        failed: handler.failed,
-    });
+    let handlers = state
+        .handlers()
+        .await?
+        .into_iter()
+        .map(|handler| HandlerRow {
+            name: handler.name,
+            kind: handler.kind,
+            configured: handler.configured,
+            paused_at: handler.paused_at.map(|at| at.0),
+            pending: handler.pending,
+            dead: handler.dead,
+            oldest: handler.oldest_pending_at.map(|at| at.0),
+            succeeded: handler.succeeded,
+            failed: handler.failed,
+        });
     let sources = stats.sources.into_iter().map(|source| SourceRow {
         name: source.name.to_string(),
         kind: source.kind,
@@ -70,8 +74,10 @@ pub(super) async fn overview(state: &AdminState, minutes: u32) -> Result<Overvie
 /// too, so that the axis does not grow while one looks at it.
 fn columns(acks: &[AckMinute], now: Timestamp, minutes: u32) -> Vec<Column> {
     let width = minutes.div_ceil(COLUMNS_MAX).max(1);
-    let known: BTreeMap<i64, &AckMinute> =
-        acks.iter().map(|ack| (minute_of(ack.minute.0), ack)).collect();
+    let known: BTreeMap<i64, &AckMinute> = acks
+        .iter()
+        .map(|ack| (minute_of(ack.minute.0), ack))
+        .collect();
     let last = minute_of(now);
     // Whole columns since the epoch: they stay where they are at a reload.
     let end = (last / i64::from(width) + 1) * i64::from(width);
@@ -79,7 +85,9 @@ fn columns(acks: &[AckMinute], now: Timestamp, minutes: u32) -> Vec<Column> {
     (0..count)
         .map(|index| {
             let from = end - (count - index) * i64::from(width);
-            let within = known.range(from..from + i64::from(width)).map(|(_, ack)| *ack);
+            let within = known
+                .range(from..from + i64::from(width))
+                .map(|(_, ack)| *ack);
             column(from, width, within)
         })
         .collect()
@@ -137,7 +145,10 @@ pub(super) async fn search(
     parts: usize,
 ) -> Result<Found, Rejection> {
     let filter = filter(search, state.now())?;
-    let cursor = search.cursor.as_deref().map(|text| query::cursor("cursor", text));
+    let cursor = search
+        .cursor
+        .as_deref()
+        .map(|text| query::cursor("cursor", text));
     let mut found = Found {
         events: Vec::new(),
         next: cursor.transpose()?,
@@ -247,7 +258,10 @@ mod tests {
         assert_eq!(day.len(), 72);
         assert_eq!(day.iter().map(|column| column.acked).sum::<u64>(), 8);
         assert_eq!(day.iter().map(|column| column.refused).sum::<u64>(), 2);
-        let worst = day.iter().filter_map(|column| column.latency).map(|l| l.high);
+        let worst = day
+            .iter()
+            .filter_map(|column| column.latency)
+            .map(|l| l.high);
         assert_eq!(worst.fold(0.0, f64::max), 20.0);
         assert_eq!(day[0].minutes, 20);
     }

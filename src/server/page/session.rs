@@ -11,8 +11,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::http::header::COOKIE;
 use axum::http::HeaderMap;
+use axum::http::header::COOKIE;
 use hmac::{Hmac, KeyInit, Mac};
 use rand::RngCore;
 use sha2::{Digest, Sha256};
@@ -52,7 +52,10 @@ impl Sessions {
         let mut live = self.live();
         live.retain(|_, end| *end > now);
         if live.len() >= SESSIONS_MAX
-            && let Some(oldest) = live.iter().min_by_key(|(_, end)| **end).map(|(key, _)| *key)
+            && let Some(oldest) = live
+                .iter()
+                .min_by_key(|(_, end)| **end)
+                .map(|(key, _)| *key)
         {
             live.remove(&oldest);
         }
@@ -93,7 +96,11 @@ impl Sessions {
     }
 
     /// Whether a form of this session carried `token`.
-    pub(in crate::server) fn is_form_token(&self, session: Option<&SessionId>, token: &str) -> bool {
+    pub(in crate::server) fn is_form_token(
+        &self,
+        session: Option<&SessionId>,
+        token: &str,
+    ) -> bool {
         let expected = self.form_token(session);
         bool::from(expected.as_bytes().ct_eq(token.as_bytes()))
     }
@@ -106,7 +113,9 @@ impl Sessions {
 
 impl std::fmt::Debug for Sessions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sessions").field("live", &self.live().len()).finish()
+        f.debug_struct("Sessions")
+            .field("live", &self.live().len())
+            .finish()
     }
 }
 
@@ -144,7 +153,9 @@ fn random() -> [u8; 32] {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+    bytes
+        .iter()
+        .fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 #[cfg(test)]
@@ -171,7 +182,11 @@ mod tests {
             .map(|ms| sessions.begin(now + Duration::from_millis(ms)))
             .collect();
         let later = now + Duration::from_secs(1);
-        assert_eq!(sessions.of(&with(&first), later), None, "the oldest made room");
+        assert_eq!(
+            sessions.of(&with(&first), later),
+            None,
+            "the oldest made room"
+        );
         assert!(sessions.of(&with(&others[0]), later).is_some());
         sessions.end(&others[0]);
         assert_eq!(sessions.of(&with(&others[0]), later), None);
@@ -194,7 +209,13 @@ mod tests {
     fn the_cookie_stays_where_it_is_safe() {
         let id = Sessions::new().begin(Instant::now());
         let cookie = id.cookie(true);
-        for part in ["HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=43200", "Secure"] {
+        for part in [
+            "HttpOnly",
+            "SameSite=Strict",
+            "Path=/",
+            "Max-Age=43200",
+            "Secure",
+        ] {
             assert!(cookie.contains(part), "{cookie}");
         }
         assert!(!id.cookie(false).contains("Secure"));

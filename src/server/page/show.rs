@@ -44,7 +44,9 @@ fn frame(state: &AdminState, reader: &Reader, pairs: &[(String, String)]) -> Fra
 }
 
 fn value<'p>(pairs: &'p [(String, String)], name: &str) -> Option<&'p str> {
-    let mut found = pairs.iter().filter(|(known, value)| known == name && !value.is_empty());
+    let mut found = pairs
+        .iter()
+        .filter(|(known, value)| known == name && !value.is_empty());
     found.next().map(|(_, value)| value.as_str())
 }
 
@@ -63,7 +65,12 @@ pub(super) async fn overview(
         ..frame(&state, &reader, &pairs)
     };
     let inside = overview::view(&frame, &found);
-    Ok(page(layout::page(&frame, Place::Overview, "Overview", &inside)))
+    Ok(page(layout::page(
+        &frame,
+        Place::Overview,
+        "Overview",
+        &inside,
+    )))
 }
 
 /// `GET /events`.
@@ -99,7 +106,12 @@ pub(super) async fn event(
     let handlers = read::configured(&state);
     let inside = event::view(&frame, &history, &handlers);
     let title = super::body::visible(&history.event.content.event_type);
-    Ok(page(layout::page(&frame, Place::Elsewhere, &title, &inside)))
+    Ok(page(layout::page(
+        &frame,
+        Place::Elsewhere,
+        &title,
+        &inside,
+    )))
 }
 
 /// An id, spelt as we spell it.
@@ -146,12 +158,20 @@ async fn of(
     }
     let frame = frame(&state, &reader, &[]);
     let inside = subject::view(&frame, subject, id, &events, after.is_some());
-    Ok(page(layout::page(&frame, Place::Elsewhere, &super::body::visible(id), &inside)))
+    Ok(page(layout::page(
+        &frame,
+        Place::Elsewhere,
+        &super::body::visible(id),
+        &inside,
+    )))
 }
 
 /// `GET /find`: to whatever the id is of.
 pub(super) async fn find(State(state): Shared, Query(pairs): Pairs) -> Result<Response, Problem> {
-    let Some(id) = value(&pairs, "id").map(str::trim).filter(|id| !id.is_empty()) else {
+    let Some(id) = value(&pairs, "id")
+        .map(str::trim)
+        .filter(|id| !id.is_empty())
+    else {
         return Ok(see("/events"));
     };
     if let Some(known) = event_id(&id.to_lowercase())
@@ -165,7 +185,13 @@ pub(super) async fn find(State(state): Shared, Query(pairs): Pairs) -> Result<Re
             after: None,
         };
         let filter: EventFilter = subject.filter(id);
-        if !state.archive()?.events(&filter, one).await?.events.is_empty() {
+        if !state
+            .archive()?
+            .events(&filter, one)
+            .await?
+            .events
+            .is_empty()
+        {
             return Ok(see(&subject.address(id)));
         }
     }
@@ -188,7 +214,12 @@ pub(super) async fn refusals(
         ..frame(&state, &reader, &pairs)
     };
     let inside = refusals::view(&frame, &wanted, &rows, &totals);
-    Ok(page(layout::page(&frame, Place::Refusals, "Refusals", &inside)))
+    Ok(page(layout::page(
+        &frame,
+        Place::Refusals,
+        "Refusals",
+        &inside,
+    )))
 }
 
 /// `GET /redeliver`: what would be sent again.
@@ -205,7 +236,12 @@ pub(super) async fn again(
     let counted = told(read::count_again(&state, &search, again::LIMIT_MAX).await)?;
     let choices = read::choices(&state).await?;
     let inside = again::view(&frame, &search, &choices, &counted);
-    Ok(page(layout::page(&frame, Place::Events, "Deliver again", &inside)))
+    Ok(page(layout::page(
+        &frame,
+        Place::Events,
+        "Deliver again",
+        &inside,
+    )))
 }
 
 /// `GET /handlers/{name}/discard`: asks before it is done.
@@ -218,5 +254,10 @@ pub(super) async fn discard(
     let waiting = handlers.get(name.as_str()).ok_or(Rejection::NotFound)?;
     let frame = frame(&state, &reader, &[]);
     let inside = again::discard(&frame, &name, waiting.backlog.unfinished);
-    Ok(page(layout::page(&frame, Place::Elsewhere, "Give up", &inside)))
+    Ok(page(layout::page(
+        &frame,
+        Place::Elsewhere,
+        "Give up",
+        &inside,
+    )))
 }

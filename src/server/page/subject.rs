@@ -39,8 +39,14 @@ impl Subject {
     pub(super) fn filter(self, id: &str) -> EventFilter {
         let id = Some(id.to_owned());
         match self {
-            Self::Media => EventFilter { media_id: id, ..EventFilter::default() },
-            Self::Job => EventFilter { job_id: id, ..EventFilter::default() },
+            Self::Media => EventFilter {
+                media_id: id,
+                ..EventFilter::default()
+            },
+            Self::Job => EventFilter {
+                job_id: id,
+                ..EventFilter::default()
+            },
         }
     }
 
@@ -55,7 +61,13 @@ impl Subject {
 
 /// The whole page. `events` are newest first; `more` says that older ones are
 /// not among them.
-pub(super) fn view(frame: &Frame, subject: Subject, id: &str, events: &[EventSummary], more: bool) -> Markup {
+pub(super) fn view(
+    frame: &Frame,
+    subject: Subject,
+    id: &str,
+    events: &[EventSummary],
+    more: bool,
+) -> Markup {
     let dots: Vec<Dot> = events
         .iter()
         .rev()
@@ -99,7 +111,10 @@ fn summary(events: &[EventSummary], more: bool) -> String {
     let more = if more { " and more" } else { "" };
     match first.zip(last) {
         Some((first, last)) if first < last => {
-            format!("{events}{more} within {}", units::span(units::between(first, last)))
+            format!(
+                "{events}{more} within {}",
+                units::span(units::between(first, last))
+            )
         }
         _ => format!("{events}{more}"),
     }
@@ -109,8 +124,19 @@ fn summary(events: &[EventSummary], more: bool) -> String {
 fn related(subject: Subject, events: &[EventSummary]) -> Markup {
     const LINKS_MAX: usize = 12;
     let (noun, path, ids): (_, _, BTreeSet<&str>) = match subject {
-        Subject::Media => ("Jobs", "/job/", events.iter().filter_map(|e| e.job_id.as_deref()).collect()),
-        Subject::Job => ("Media", "/media/", events.iter().filter_map(|e| e.media_id.as_deref()).collect()),
+        Subject::Media => (
+            "Jobs",
+            "/job/",
+            events.iter().filter_map(|e| e.job_id.as_deref()).collect(),
+        ),
+        Subject::Job => (
+            "Media",
+            "/media/",
+            events
+                .iter()
+                .filter_map(|e| e.media_id.as_deref())
+                .collect(),
+        ),
     };
     html! {
         @if !ids.is_empty() {

@@ -36,10 +36,26 @@ pub struct Look {
 }
 
 pub const LOOKS: [Look; 4] = [
-    Look { width: 1280, height: 900, dark: false },
-    Look { width: 1280, height: 900, dark: true },
-    Look { width: 390, height: 844, dark: false },
-    Look { width: 390, height: 844, dark: true },
+    Look {
+        width: 1280,
+        height: 900,
+        dark: false,
+    },
+    Look {
+        width: 1280,
+        height: 900,
+        dark: true,
+    },
+    Look {
+        width: 390,
+        height: 844,
+        dark: false,
+    },
+    Look {
+        width: 390,
+        height: 844,
+        dark: true,
+    },
 ];
 
 impl Browser {
@@ -92,11 +108,15 @@ impl Browser {
     }
 
     fn client(&self) -> &Client {
-        self.client.as_ref().expect("it is open until it is dropped")
+        self.client
+            .as_ref()
+            .expect("it is open until it is dropped")
     }
 
     pub fn go(&self, url: &str) {
-        self.runtime.block_on(self.client().goto(url)).expect("a page");
+        self.runtime
+            .block_on(self.client().goto(url))
+            .expect("a page");
     }
 
     pub fn url(&self) -> String {
@@ -121,7 +141,9 @@ impl Browser {
     }
 
     pub fn has(&self, css: &str) -> bool {
-        let found = self.runtime.block_on(self.client().find_all(Locator::Css(css)));
+        let found = self
+            .runtime
+            .block_on(self.client().find_all(Locator::Css(css)));
         !found.expect("a list").is_empty()
     }
 
@@ -130,7 +152,10 @@ impl Browser {
         self.runtime.block_on(async {
             let found = self.client().find(Locator::Css(css)).await;
             let found = found.unwrap_or_else(|error| panic!("{css}: {error}"));
-            found.click().await.unwrap_or_else(|error| panic!("{css}: {error}"));
+            found
+                .click()
+                .await
+                .unwrap_or_else(|error| panic!("{css}: {error}"));
         });
     }
 
@@ -159,7 +184,9 @@ impl Browser {
 
     pub fn wait_within(&self, patience: Duration, css: &str) {
         wait_at_most(patience, &format!("{css} is there"), || {
-            let found = self.runtime.block_on(self.client().find_all(Locator::Css(css)));
+            let found = self
+                .runtime
+                .block_on(self.client().find_all(Locator::Css(css)));
             found.is_ok_and(|found| !found.is_empty()).then_some(())
         });
     }
@@ -185,7 +212,11 @@ impl Browser {
 
     /// Changes the size of the window and the colours that its reader likes.
     pub fn look(&self, look: Look) {
-        let Look { width, height, dark } = look;
+        let Look {
+            width,
+            height,
+            dark,
+        } = look;
         self.command(
             "Emulation.setDeviceMetricsOverride",
             json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}),
@@ -199,7 +230,10 @@ impl Browser {
 
     /// Whether scripts of pages run.
     pub fn scripts(&self, run: bool) {
-        self.command("Emulation.setScriptExecutionDisabled", json!({"value": !run}));
+        self.command(
+            "Emulation.setScriptExecutionDisabled",
+            json!({"value": !run}),
+        );
     }
 
     /// Keeps a picture of the whole page where `PAGE_SHOTS` names a folder.
@@ -222,9 +256,9 @@ impl Browser {
     /// styles, missing files.
     pub fn complaints(&self) -> Vec<String> {
         let lines = self.log("browser");
-        let serious = lines.iter().filter(|line| {
-            matches!(line["level"].as_str(), Some("SEVERE" | "WARNING"))
-        });
+        let serious = lines
+            .iter()
+            .filter(|line| matches!(line["level"].as_str(), Some("SEVERE" | "WARNING")));
         serious.map(|line| line["message"].to_string()).collect()
     }
 
@@ -247,7 +281,10 @@ impl Browser {
     }
 
     fn command(&self, name: &str, parameters: Value) -> Value {
-        self.issue("goog/cdp/execute", json!({"cmd": name, "params": parameters}))
+        self.issue(
+            "goog/cdp/execute",
+            json!({"cmd": name, "params": parameters}),
+        )
     }
 
     fn issue(&self, path: &'static str, body: Value) -> Value {
@@ -281,7 +318,11 @@ impl WebDriverCompatibleCommand for Vendor {
         base: &Url,
         session: Option<&str>,
     ) -> Result<Url, <Url as std::str::FromStr>::Err> {
-        base.join(&format!("session/{}/{}", session.unwrap_or_default(), self.path))
+        base.join(&format!(
+            "session/{}/{}",
+            session.unwrap_or_default(),
+            self.path
+        ))
     }
 
     fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {

@@ -33,8 +33,14 @@ fn every_page_is_quiet_and_within_its_window() {
     accepted(service.ingest, &body(1));
     accepted(service.ingest, failed);
     for wrong in [
-        Post { key: "another-key-of-16-or-more", ..Post::of("{}") },
-        Post { url: "http://callbacks.example.com/ims/callback", ..Post::of("{}") },
+        Post {
+            key: "another-key-of-16-or-more",
+            ..Post::of("{}")
+        },
+        Post {
+            url: "http://callbacks.example.com/ims/callback",
+            ..Post::of("{}")
+        },
     ] {
         assert_eq!(wrong.send(service.ingest).expect("an answer").0, 401);
     }
@@ -62,13 +68,22 @@ fn every_page_is_quiet_and_within_its_window() {
             browser.look(look);
             browser.go(&url(&service, path));
             browser.wait("main h1");
-            let width = browser.run("return document.documentElement.scrollWidth").as_u64();
-            assert!(width <= Some(u64::from(look.width)), "{path} is {width:?} wide at {}", look.width);
+            let width = browser
+                .run("return document.documentElement.scrollWidth")
+                .as_u64();
+            assert!(
+                width <= Some(u64::from(look.width)),
+                "{path} is {width:?} wide at {}",
+                look.width
+            );
             browser.picture(name, look);
             assert_eq!(browser.complaints(), Vec::<String>::new(), "{path}");
             let own = url(&service, "/");
             for asked in browser.requests() {
-                assert!(asked.starts_with(&own) || asked.starts_with("data:"), "{path} asks {asked}");
+                assert!(
+                    asked.starts_with(&own) || asked.starts_with("data:"),
+                    "{path} asks {asked}"
+                );
             }
         }
     }
@@ -90,7 +105,10 @@ fn a_keyboard_is_enough() {
     const TAB: &str = "\u{E004}";
     const ENTER: &str = "\u{E007}";
     browser.press(TAB);
-    assert_eq!(browser.run("return document.activeElement.textContent"), "Skip to the content");
+    assert_eq!(
+        browser.run("return document.activeElement.textContent"),
+        "Skip to the content"
+    );
     browser.press(ENTER);
     assert!(browser.url().ends_with("#main"), "{}", browser.url());
     let reached = (0..40).any(|_| {
@@ -104,7 +122,9 @@ fn a_keyboard_is_enough() {
     browser.wait_text("h1", "ProduceMediaComplete");
     let explained = (0..60).any(|_| {
         browser.press(TAB);
-        browser.run("return document.activeElement.querySelector('.tip')?.checkVisibility() ?? false") == true
+        browser
+            .run("return document.activeElement.querySelector('.tip')?.checkVisibility() ?? false")
+            == true
     });
     assert!(explained, "the meaning of a field can be reached");
 }

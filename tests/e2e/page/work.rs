@@ -29,8 +29,15 @@ fn an_event_is_found_opened_and_delivered_again() {
     browser.write("input[name=media_id]", "media-7");
     browser.click("main form[role=search] button");
     browser.wait(&format!("#e-{id}"));
-    assert!(browser.url().ends_with("/events?media_id=media-7"), "{}", browser.url());
-    assert_eq!(browser.run("return document.querySelectorAll('#rows > tr').length"), 1);
+    assert!(
+        browser.url().ends_with("/events?media_id=media-7"),
+        "{}",
+        browser.url()
+    );
+    assert_eq!(
+        browser.run("return document.querySelectorAll('#rows > tr').length"),
+        1
+    );
     assert!(browser.text(&format!("#e-{id} .states")).contains("cms"));
     browser.click(&format!("#e-{id} a.type"));
     browser.wait_text("h1", "ProduceMediaComplete");
@@ -49,7 +56,9 @@ fn an_event_is_found_opened_and_delivered_again() {
     browser.click("input[name=handler][value=audit]");
     browser.click("form[action$='/redeliver'] button");
     browser.wait_text(".notice", "1 delivery");
-    wait_for("the second attempt", || (attempts("cms") == Some(2)).then_some(()));
+    wait_for("the second attempt", || {
+        (attempts("cms") == Some(2)).then_some(())
+    });
     assert_eq!(attempts("audit"), Some(1), "it was not asked for");
     assert_eq!(browser.complaints(), Vec::<String>::new());
 }
@@ -119,9 +128,14 @@ fn the_live_tail_shows_an_event_within_a_second_and_can_be_paused() {
         slowest = slowest.max(acked.elapsed());
     }
     println!("slowest of five events in the live tail: {slowest:?} after their ack");
-    assert_eq!(browser.run("return document.querySelectorAll('#rows > tr').length"), 5, "only what was searched for");
+    assert_eq!(
+        browser.run("return document.querySelectorAll('#rows > tr').length"),
+        5,
+        "only what was searched for"
+    );
     // What became of it is shown without a reload.
-    browser.wait("#rows > tr:first-child .state.good + *, #rows > tr:first-child .states .state.good");
+    browser
+        .wait("#rows > tr:first-child .state.good + *, #rows > tr:first-child .states .state.good");
     browser.click("#tail button");
     browser.wait_text("#tail", "Paused");
     let (unseen, _) = accepted(service.ingest, &body(99));
@@ -138,26 +152,36 @@ fn the_live_tail_shows_an_event_within_a_second_and_can_be_paused() {
 fn a_hostile_body_is_inert() {
     let folder = Folder::with_log().configured("body = false\n");
     let service = folder.start();
-    let attack = "<script>document.title='owned'</script><img src=x onerror=\\\"document.title='owned'\\\">";
+    let attack =
+        "<script>document.title='owned'</script><img src=x onerror=\\\"document.title='owned'\\\">";
     let large = "x".repeat(1_000_000);
     let bodies = [
-        format!(r#"{{"EventType":"{attack}","MessageBody":{{"Status":"{attack}","MediaId":"{attack}","JobId":"javascript:alert(1)","{attack}":"{large}"}}}}"#),
+        format!(
+            r#"{{"EventType":"{attack}","MessageBody":{{"Status":"{attack}","MediaId":"{attack}","JobId":"javascript:alert(1)","{attack}":"{large}"}}}}"#
+        ),
         format!("no json {} {large}", attack.replace('\\', "")),
     ];
     let browser = Browser::open();
     browser.go(&url(&service, "/events"));
     browser.wait("#tail.on");
-    let ids: Vec<String> = bodies.iter().map(|body| {
-        let (status, answer) = send(service.ingest, body).expect("an answer");
-        assert_eq!(status, 200, "{answer}");
-        answer["id"].as_str().expect("an id").to_owned()
-    }).collect();
+    let ids: Vec<String> = bodies
+        .iter()
+        .map(|body| {
+            let (status, answer) = send(service.ingest, body).expect("an answer");
+            assert_eq!(status, 200, "{answer}");
+            answer["id"].as_str().expect("an id").to_owned()
+        })
+        .collect();
     for id in &ids {
         browser.wait(&format!("#e-{id}"));
     }
     let inert = |browser: &Browser| {
         assert_ne!(browser.run("return document.title"), "owned");
-        assert_eq!(browser.run("return document.querySelectorAll('main script, main img, [onerror]').length"), 0);
+        assert_eq!(
+            browser
+                .run("return document.querySelectorAll('main script, main img, [onerror]').length"),
+            0
+        );
         assert_eq!(browser.complaints(), Vec::<String>::new());
     };
     inert(&browser);
@@ -174,7 +198,10 @@ fn a_hostile_body_is_inert() {
         inert(&browser);
     }
     browser.go(&url(&service, &format!("/events/{}", ids[0])));
-    assert!(browser.text(".json").contains("<script>"), "it is shown as it is");
+    assert!(
+        browser.text(".json").contains("<script>"),
+        "it is shown as it is"
+    );
 }
 
 #[test]
@@ -201,7 +228,10 @@ fn everything_reads_and_every_form_works_without_a_script() {
     browser.wait_text(".notice", "1 delivery");
     wait_for("the second attempt", || {
         let event = service.event(&id);
-        let all = event["deliveries"].as_array()?.iter().map(|one| one["attempts"].as_u64());
+        let all = event["deliveries"]
+            .as_array()?
+            .iter()
+            .map(|one| one["attempts"].as_u64());
         (all.sum::<Option<u64>>() == Some(3)).then_some(())
     });
     browser.go(&url(&service, "/refusals"));
