@@ -39,16 +39,20 @@ pub(super) enum Denied {
     /// origin can send without asking first.
     #[error("a change needs Content-Type: application/json (application/x-ndjson for an import)")]
     NotJson,
+    /// A form that no page of this service wrote for its reader.
+    #[error("the form is not one of this page, or is of an earlier start: go back and reload")]
+    ForgedForm,
 }
 
 impl Denied {
     /// Every reason, as the metric spells them.
-    pub(super) const REASONS: [(Self, &'static str); 5] = [
+    pub(super) const REASONS: [(Self, &'static str); 6] = [
         (Self::NoToken, "no_token"),
         (Self::WrongToken, "wrong_token"),
         (Self::ForeignHost, "foreign_host"),
         (Self::CrossOrigin, "cross_origin"),
         (Self::NotJson, "not_json"),
+        (Self::ForgedForm, "forged_form"),
     ];
 }
 
@@ -57,6 +61,23 @@ impl Access {
         Self {
             token: config.token.as_ref().map(TokenHash::of_secret),
             metrics_token: config.metrics_token.as_ref().map(TokenHash::of_secret),
+        }
+    }
+
+    /// Whether there is no token to sign in with.
+    pub(super) fn is_open(&self) -> bool {
+        self.token.is_none()
+    }
+
+    /// Judges a token that somebody typed.
+    pub(super) fn check_token(&self, sent: &str) -> Result<(), Denied> {
+        let sent = TokenHash::of(sent);
+        let token = self.token.as_ref();
+        let equal = token.is_some_and(|token| bool::from(token.equals(&sent)));
+        if equal {
+            Ok(())
+        } else {
+            Err(Denied::WrongToken)
         }
     }
 

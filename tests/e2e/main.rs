@@ -43,6 +43,8 @@ mod mns_sdks;
 mod mns_trouble;
 /// What an operator does at a terminal: find events, send them again, look.
 mod operator;
+/// The web page in a browser.
+mod page;
 /// nginx and HAProxy in front, as `config/` sets them up.
 mod proxies;
 /// What is said about those who were turned away, and signatures used twice.

@@ -219,7 +219,11 @@ impl AdminState {
         self.redeliver(&what).await
     }
 
-    async fn redeliver(&self, what: &Redeliver) -> Result<Redelivered, Rejection> {
+    /// Opens new rounds, or counts them.
+    pub(in crate::server) async fn redeliver(
+        &self,
+        what: &Redeliver,
+    ) -> Result<Redelivered, Rejection> {
         let done = self.archive()?.redeliver(what, self.now()).await?;
         if !what.dry_run {
             let (events, deliveries) = (done.events, done.deliveries);
