@@ -157,6 +157,7 @@ impl Work {
         };
         // What room there is belongs to the store.
         if !has_room(&self.index.store) {
+            self.catching_up = None;
             return Ok(false);
         }
         let filler = match &mut self.filler {
