@@ -511,6 +511,18 @@ fn the_doctor_sees_what_is_wrong_and_says_what_to_do() {
     assert_eq!(document["healthy"], false);
     let todo = document["what_to_do"].as_array().expect("a list");
     assert_eq!(todo.len(), 3, "{document:#}");
+    // What can be seen without the service, out of the store at rest.
+    service.kill();
+    let (code, told, _) = doctor(&[]);
+    assert_eq!(code, 1);
+    for part in [
+        "the newest came",
+        "cms: 1 dead delivery",
+        "What to do\n 1. Start the service",
+    ] {
+        assert!(told.contains(part), "no {part} in {told}");
+    }
+    let service = folder.start();
     // A broken configuration is no reason to see less of what runs.
     let config = folder.path("receiver.toml");
     let text = std::fs::read_to_string(&config).expect("the configuration");

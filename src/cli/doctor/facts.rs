@@ -15,9 +15,13 @@ use crate::cli::health::reachable;
 use crate::cli::usage::UsageError;
 use crate::clock::Clock;
 use crate::settings::{self, LoadError, Loaded};
+use crate::store::tools::{self, Glance};
 
 /// This many dead deliveries are looked at for their reasons.
 const DEAD_EVENTS_MAX: u32 = 500;
+
+/// What `store.disk_free_min` is where nobody says anything.
+const DISK_FREE_MIN: u64 = 1 << 30;
 
 /// This many refusals.
 const REFUSALS_MAX: u32 = 500;
@@ -36,8 +40,10 @@ pub(super) struct Facts {
     pub public: Option<Public>,
     /// What the admin API says.
     pub api: Result<Api, String>,
-    /// The store's file, where the service is of this machine.
+    /// The store's file, where the service is of this machine and down.
     pub file: Option<StoreFile>,
+    /// With less on the store's disk the service purges early.
+    pub disk_free_min: u64,
 }
 
 /// The configuration.
@@ -63,9 +69,8 @@ pub(super) struct Public {
 /// The store as a file.
 pub(super) struct StoreFile {
     pub path: PathBuf,
-    /// Sizes of the file and of the log beside it.
-    pub bytes: Result<(u64, u64), String>,
-    pub disk_free_bytes: Option<u64>,
+    /// What is in it, where it can be opened.
+    pub glance: Result<Glance, String>,
 }
 
 /// What the API says.
@@ -104,14 +109,21 @@ pub(super) async fn gather(
         public: None,
         api: Err("the service does not answer".to_owned()),
         file: None,
+        disk_free_min: DISK_FREE_MIN,
     };
     if let Some(client) = &client {
         ask(client, &mut facts).await;
     }
+    if let Some(loaded) = &loaded {
+        facts.disk_free_min = loaded.settings.store.disk_free_min;
+    }
     // With --admin the service may be another than the configuration's.
     if let Some(loaded) = loaded.as_ref().filter(|_| admin.admin.is_none()) {
         facts.public = public(loaded).await;
-        facts.file = Some(store_file(&loaded.settings.store.path));
+        // Whoever runs is asked and left alone.
+        if facts.live.is_err() {
+            facts.file = Some(store_file(&loaded.settings.store.path).await);
+        }
     }
     Ok(facts)
 }
@@ -207,21 +219,15 @@ async fn public(loaded: &Loaded) -> Option<Public> {
     })
 }
 
-fn store_file(path: &Path) -> StoreFile {
-    let size = |path: &Path| std::fs::metadata(path).map(|file| file.len());
-    let mut wal = path.as_os_str().to_owned();
-    wal.push("-wal");
-    let folder = path.ancestors().skip(1).find(|folder| folder.exists());
-    let folder = match folder {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let disk = rustix::fs::statvfs(folder).ok();
+async fn store_file(path: &Path) -> StoreFile {
+    let path = path.to_owned();
+    let file = path.clone();
+    let glance = tokio::task::spawn_blocking(move || tools::glance(&file)).await;
     StoreFile {
-        path: path.to_owned(),
-        bytes: size(path)
-            .map(|bytes| (bytes, size(Path::new(&wal)).unwrap_or(0)))
-            .map_err(|error| error.to_string()),
-        disk_free_bytes: disk.map(|disk| disk.f_bavail * disk.f_frsize),
+        path,
+        glance: match glance {
+            Ok(glance) => glance.map_err(|error| error.to_string()),
+            Err(panicked) => Err(panicked.to_string()),
+        },
     }
 }

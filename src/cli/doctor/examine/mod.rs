@@ -6,6 +6,7 @@ use super::facts::{Api, Configuration, Facts};
 use crate::cli::admin::answers::StoreRow;
 use crate::cli::admin::screen;
 use crate::cli::admin::when;
+use crate::store::tools::Glance;
 
 mod callbacks;
 mod deliveries;
@@ -14,9 +15,6 @@ mod tests;
 
 /// With less the store soon takes nothing any more.
 const DISK_FREE_CRITICAL: u64 = 128 << 20;
-
-/// With less it is time to make room.
-const DISK_FREE_LOW: u64 = 1 << 30;
 
 /// How much something matters; the first needs somebody most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -216,14 +214,15 @@ fn sizes(store: &StoreRow) -> String {
     )
 }
 
-/// How a disk with so much room is judged.
-fn room(text: String, free: u64) -> Finding {
+/// A store, and how its disk is judged.
+fn store(facts: &Facts, store: &StoreRow) -> Finding {
+    let free = store.disk_free_bytes;
     let state = match free {
         free if free < DISK_FREE_CRITICAL => State::Critical,
-        free if free < DISK_FREE_LOW => State::Broken,
+        free if free < facts.disk_free_min => State::Broken,
         _ => State::Good,
     };
-    let found = finding("store", state, text);
+    let found = finding("store", state, sizes(store));
     match state {
         State::Good => found,
         _ => found.advice(format!(
@@ -234,14 +233,9 @@ fn room(text: String, free: u64) -> Finding {
 }
 
 fn store_of_service(facts: &Facts, api: &Api) -> Finding {
-    match (&api.stats.store, &facts.file) {
-        (Some(store), file) => {
-            let path = file
-                .as_ref()
-                .map_or_else(String::new, |file| format!("{}: ", file.path.display()));
-            room(format!("{path}{}", sizes(store)), store.disk_free_bytes)
-        }
-        (None, _) => finding(
+    match &api.stats.store {
+        Some(row) => store(facts, row),
+        None => finding(
             "store",
             State::Unknown,
             "the service does not say how large it is",
@@ -261,25 +255,45 @@ fn without_api(facts: &Facts, problem: &str) -> Vec<Finding> {
         return findings;
     };
     let path = file.path.display();
-    let free = file.disk_free_bytes;
-    findings.push(match (&file.bytes, free) {
-        (Ok((bytes, wal)), Some(free)) => room(
-            format!(
-                "{path}: {}, log {}, {} free on its disk; ims-receiver store check looks inside",
-                screen::bytes(*bytes),
-                screen::bytes(*wal),
-                screen::bytes(free)
-            ),
-            free,
-        ),
-        (Ok((bytes, _)), None) => {
-            finding("store", State::Unknown, format!("{path}: {}", screen::bytes(*bytes)))
+    match &file.glance {
+        Ok(glance) => findings.extend(at_rest(facts, glance)),
+        Err(error) => findings.push(finding("store", State::Look, error).advice(format!(
+            "See whether {path} is the right store (store.path) and may be read by this user: {error}"
+        ))),
+    }
+    let unseen = "refusals, clock, reasons and paused handlers cannot be seen without the service; ims-receiver store check looks at the store for damage";
+    findings.push(finding("the rest", State::Unknown, unseen));
+    findings
+}
+
+/// A store that nobody has open.
+fn at_rest(facts: &Facts, glance: &Glance) -> Vec<Finding> {
+    let size = &glance.size;
+    let row = StoreRow {
+        file_bytes: size.file_bytes,
+        used_bytes: Some(size.used_bytes),
+        wal_bytes: size.wal_bytes,
+        disk_free_bytes: size.disk_free_bytes,
+    };
+    let mut findings = vec![store(facts, &row)];
+    findings.push(match glance.newest {
+        Some(newest) => {
+            let ago = when::relative(newest, facts.now);
+            let text = format!("the newest came {ago} ({})", when::absolute(newest));
+            finding("events", State::Good, text)
         }
-        (Err(error), _) => finding("store", State::Look, format!("{path}: {error}")).advice(format!(
-            "See whether store.path is right and may be read: {path}: {error}. A first start makes it."
-        )),
+        None => finding("events", State::Note, "there is none yet"),
     });
-    let unseen = "handlers, refusals, clock and newest event cannot be seen without the service";
-    findings.push(finding("deliveries", State::Unknown, unseen));
+    let waiting = glance.pending.iter().map(|(name, count)| {
+        let waits = screen::count(*count, "delivery waits", "deliveries wait");
+        finding("handlers", State::Note, format!("{name}: {waits}"))
+    });
+    findings.extend(waiting);
+    findings.extend(glance.dead.iter().map(|(name, count)| {
+        let dead = screen::count(*count, "dead delivery", "dead deliveries");
+        finding("handlers", State::Look, format!("{name}: {dead}")).advice(format!(
+            "Once the service runs, see why {name} has {dead}, and send again: ims-receiver events redeliver --handler {name} --status dead"
+        ))
+    }));
     findings
 }

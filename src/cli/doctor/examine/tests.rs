@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::cli::doctor::facts::{Public, StoreFile};
+use crate::store::archive::StoreSize;
 
 const NOW: &str = "2026-11-24T17:00:00Z";
 
@@ -49,6 +50,7 @@ fn facts(api: &Value, metrics: &str) -> Facts {
             metrics: metrics.to_owned(),
         }),
         file: None,
+        disk_free_min: 1 << 30,
     }
 }
 
@@ -211,17 +213,35 @@ fn a_service_that_is_down_comes_first_and_the_rest_is_still_seen() {
     });
     facts.file = Some(StoreFile {
         path: "events.db".into(),
-        bytes: Ok((1 << 20, 0)),
-        disk_free_bytes: Some(1 << 20),
+        glance: Ok(Glance {
+            size: StoreSize {
+                file_bytes: 1 << 20,
+                used_bytes: 1 << 19,
+                wal_bytes: 0,
+                disk_free_bytes: 1 << 20,
+            },
+            newest: Some("2026-11-24T16:00:00Z".parse().unwrap()),
+            pending: [("cms".to_owned(), 3)].into(),
+            dead: [("cms".to_owned(), 2)].into(),
+        }),
     });
     let found = attention(&facts);
     let states: Vec<State> = found.iter().map(|(state, _)| *state).collect();
-    assert_eq!(states, [State::Critical, State::Critical], "{found:#?}");
+    let expected = [State::Critical, State::Critical, State::Look];
+    assert_eq!(states, expected, "{found:#?}");
     assert!(found[0].1.contains("Start the service"), "{found:#?}");
     assert!(
-        found[1].1.contains("1.00 MiB, log 0 B, 1.00 MiB free"),
+        found[1].1.contains("1.00 MiB (512.00 KiB in use), log 0 B"),
         "{found:#?}"
     );
+    assert!(found[2].1.contains("cms: 2 dead deliveries"), "{found:#?}");
+    let all = examine(&facts);
+    for seen in ["the newest came 1 h ago", "cms: 3 deliveries wait"] {
+        assert!(
+            all.iter().any(|found| found.text.contains(seen)),
+            "no {seen} in {all:#?}"
+        );
+    }
 
     facts.live = Ok(());
     facts.ready = Some((

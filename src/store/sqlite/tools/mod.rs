@@ -14,10 +14,12 @@ use crate::store::OpenError;
 mod backup;
 mod check;
 mod compact;
+mod glance;
 
 pub use backup::backup;
 pub use check::{Findings, check};
 pub use compact::{Compacted, compact};
+pub use glance::{Glance, glance};
 
 /// How far a step has come, for whoever waits. `total` is 0 where it is not
 /// known.
