@@ -10,11 +10,6 @@ use crate::delivery::Status;
 use crate::event::{EventId, MALFORMED, Outcome, ims};
 use crate::store::archive::{EventSummary, Found};
 
-/// The parameters of a search, in the order of the form.
-pub(super) const NAMES: [&str; 10] = [
-    "type", "source", "outcome", "status", "handler", "media_id", "job_id", "since", "until", "q",
-];
-
 /// What was asked for: the parameters that are not empty, as they came.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Search {
