@@ -122,11 +122,7 @@ async fn the_index_of_another_store_is_not_believed() {
     whole(&other, &others).await;
     other.store.close().await;
     h.store.close().await;
-    std::fs::copy(
-        index_of(other.engine.0.path()),
-        index_of(h.engine.0.path()),
-    )
-    .unwrap();
+    std::fs::copy(index_of(other.engine.0.path()), index_of(h.engine.0.path())).unwrap();
     h.reopen().await;
     whole(&h, &ids).await;
 }
