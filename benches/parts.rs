@@ -141,7 +141,7 @@ impl Bench {
         };
         Self {
             runtime: Runtime::new().expect("a runtime"),
-            store: store::open(config, lock).expect("a store"),
+            store: store::open(config, lock).expect("a store").store,
             handler: HandlerName::new("audit").expect("a good name"),
             verified: verified(),
             next: 0,
