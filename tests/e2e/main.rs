@@ -8,6 +8,8 @@ mod mns_emulator;
 mod proxy;
 mod small_disk;
 
+/// The admin API: watch, hold back, send again, move.
+mod api;
 /// Bad bodies, framings, heads and key files: a clear answer, nothing lost.
 mod bad_input;
 /// What a user sees first: commands, exit codes, refusals to start.
@@ -46,6 +48,8 @@ mod restart;
 mod rotation;
 /// The printed schema, and a second opinion on what it says.
 mod schema;
+/// The description of the admin API held against the running service.
+mod schemathesis;
 /// Commands: what they get, how they end, and what they leave behind.
 mod shell;
 /// Stops: drained, exit 0, nothing lost.
