@@ -296,7 +296,7 @@ pub enum Redelivery {
     One(EventId),
     /// Of those that a filter lets through, newest first. Where it asks for a
     /// status, or for a handler, only such deliveries get a new round.
-    Matching(EventFilter, Page),
+    Matching(Box<EventFilter>, Page),
 }
 
 /// What a redelivery did, or would do.

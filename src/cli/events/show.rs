@@ -163,8 +163,8 @@ fn fields(event: &Event, screen: &Screen, out: &mut dyn Write) -> io::Result<()>
     let body = event.body.as_ref().map(|body| body.get());
     let members = body.and_then(json::value).and_then(|body| body.members());
     let members = members.as_ref().and_then(|members| {
-        let message = members.iter().filter(|(name, _)| *name == "MessageBody");
-        message.last()?.1.members()
+        let mut message = members.iter().filter(|(name, _)| *name == "MessageBody");
+        message.next_back()?.1.members()
     });
     let Some(members) = members else {
         return Ok(());
@@ -176,8 +176,8 @@ fn fields(event: &Event, screen: &Screen, out: &mut dyn Write) -> io::Result<()>
     ]);
     let mut any = false;
     for field in info.model.fields {
-        let value = members.iter().filter(|(name, _)| *name == field.name);
-        let Some((_, value)) = value.last() else {
+        let mut value = members.iter().filter(|(name, _)| *name == field.name);
+        let Some((_, value)) = value.next_back() else {
             continue;
         };
         let shown = match value.kind() {

@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::event::EventId;
+use crate::store::Purge;
 use crate::store::archive::{EventFilter, Page};
 use crate::store::conformance::{Harness, event, until};
-use crate::store::{Archive as _, Purge};
 use jiff::Timestamp;
 
 fn index_of(folder: &Path) -> PathBuf {
