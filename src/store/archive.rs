@@ -39,8 +39,10 @@ pub trait Archive: Send + Sync + 'static {
     /// [`StoreError::Unavailable`].
     async fn tail(&self, position: Option<TailPosition>, limit: u32) -> Result<Tail, StoreError>;
 
-    /// How many events were stored in each minute from `since` on, by source,
-    /// type and outcome. May lag by a few seconds.
+    /// How many events were stored in each minute from the minute of `since`
+    /// on, by source, type and outcome. Reaches back a week at most, and may lag
+    /// by a few seconds, more after the store grew without this program. Rare
+    /// types beyond the first few thousand are counted together as `other`.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
