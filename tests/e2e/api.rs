@@ -113,7 +113,11 @@ fn a_handler_is_held_back_across_a_restart_and_an_event_is_sent_again() {
     assert_eq!(held["pending"], 2);
     let list = asked(&service, "/api/events?status=pending");
     assert_eq!(list["events"].as_array().expect("a list").len(), 2);
-    assert_eq!(folder.logged(), std::slice::from_ref(&first), "nothing since the pause");
+    assert_eq!(
+        folder.logged(),
+        std::slice::from_ref(&first),
+        "nothing since the pause"
+    );
 
     let resumed = done(&service, "/api/handlers/audit/resume", json!({}));
     assert_eq!(resumed["changed"], true);
