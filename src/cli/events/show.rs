@@ -437,7 +437,7 @@ mod tests {
             "Fields",
             "MediaId  m-1",
             "Deliveries",
-            "cms      pending          2  in 3 min  2026-11-24 17:08:11Z  status 500",
+            "cms      pending           2  in 3 min  2026-11-24 17:08:11Z  status 500",
             "Timeline",
             "received by default, verified: ims, key 1, url 1",
             "+2 ms  audit attempt 1 succeeded after 1 ms",

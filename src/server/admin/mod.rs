@@ -1,7 +1,7 @@
 //! The admin listener: probes, metrics, and the API by which people find out
 //! what became of events and send them again.
 //!
-//! [`guard`] decides who is let in; there is one file for each group of
+//! `guard` decides who is let in; there is one file for each group of
 //! endpoints, and `openapi` puts their descriptions together.
 
 use std::fmt;
