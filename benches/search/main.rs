@@ -77,6 +77,9 @@ struct Arguments {
     /// Only makes the store and its index.
     #[arg(long)]
     only_make: bool,
+    /// Only measures the acks beside searches.
+    #[arg(long)]
+    only_beside: bool,
     /// Passed by cargo.
     #[arg(long, hide = true)]
     bench: bool,
@@ -127,7 +130,9 @@ fn main() -> anyhow::Result<ExitCode> {
     bench
         .table
         .below("start, index known", (started, 1.0), "s", "");
-    bench.filters(&service)?;
+    if !arguments.only_beside {
+        bench.filters(&service)?;
+    }
     bench.beside(&service)?;
     service.stop()?;
     let cores = std::thread::available_parallelism()?;
