@@ -1,6 +1,7 @@
 //! Makes a large store: rows as the service would have written them, in large
 //! transactions and without syncing.
 
+use ims_receiver::clock::{Clock as _, SystemClock};
 use std::path::Path;
 
 use rand::rngs::StdRng;
@@ -31,7 +32,7 @@ pub fn fill(path: &Path, events: u64) -> anyhow::Result<()> {
     store.pragma_update(None, "cache_size", -512_000)?;
     store.pragma_update(None, "wal_autocheckpoint", 20_000)?;
     let types: Vec<&str> = ims_receiver::event::ims::all_types().collect();
-    let now = jiff::Timestamp::now().as_millisecond();
+    let now = SystemClock.now().as_millisecond();
     let start = now - events as i64 * APART_MS;
     let mut random = StdRng::seed_from_u64(7);
     let mut n = 0;

@@ -60,7 +60,7 @@ enum Command {
     Sign(sign::SignArgs),
     Send(send::SendArgs),
     Explain(explain::ExplainArgs),
-    Events(events::EventsArgs),
+    Events(Box<events::EventsArgs>),
     Handlers(handlers::HandlersArgs),
     Doctor(doctor::DoctorArgs),
     Health(health::HealthArgs),

@@ -157,10 +157,10 @@ fn counters_begin_at_zero_and_help_is_there() {
             "{line} is not in {page}"
         );
     }
-    let buckets = page
+    let mut buckets = page
         .lines()
         .filter(|line| line.contains("ack_seconds_bucket"));
-    let last = buckets.filter(|line| !line.contains("+Inf")).last();
+    let last = buckets.rfind(|line| !line.contains("+Inf"));
     assert!(
         last.is_some_and(|line| line.contains(r#"le="3.0""#)),
         "{last:?}"

@@ -227,7 +227,11 @@ fn on_terminal(command: &Command, typed: &str, variables: &[(&str, &str)]) -> (i
     let line = words.map(quoted).collect::<Vec<_>>().join(" ");
     let mut script = Command::new("script");
     script
-        .args(["-qec", &format!("stty cols 100; {line}"), "/dev/null"])
+        .args([
+            "-qec",
+            &format!("stty rows 40 cols 100; {line}"),
+            "/dev/null",
+        ])
         .env("TERM", "xterm-256color")
         .env_remove("NO_COLOR")
         .envs(variables.iter().copied())

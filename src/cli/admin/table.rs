@@ -327,9 +327,9 @@ mod tests {
         assert_eq!(
             shown(&table(), Some(40)),
             [
-                "ID         TYPE           N  REASON",
-                "0193-aaaa  ProduceMe…     5  status 500…",
-                "0193-bbbb  片头片尾    1234  ",
+                "ID         TYPE            N  REASON",
+                "0193-aaaa  ProduceMed…     5  status 50…",
+                "0193-bbbb  片头片尾     1234  ",
             ]
         );
         // The reason goes first, the number next.

@@ -1,7 +1,7 @@
 //! `doctor`: looks at every part, says what it sees, and ends with what to do.
 //!
-//! What is looked at ([`facts`]), how it is judged ([`examine`]) and how it is
-//! told ([`report`]) are apart, so that judging is a pure function.
+//! What is looked at (`facts`), how it is judged (`examine`) and how it is
+//! told (`report`) are apart, so that judging is a pure function.
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -85,7 +85,7 @@ impl ListArgs {
             events: Vec::new(),
             next: self.cursor.clone(),
         };
-        let spinner = screen::spinner("{spinner} {pos} found, still searching");
+        let mut spinner = ProgressBar::hidden();
         loop {
             let missing = self.limit - u32::try_from(listed.events.len())?;
             let mut query = filter.clone();
@@ -95,11 +95,15 @@ impl ListArgs {
             listed.events.extend(page.events);
             listed.events.truncate(self.limit as usize);
             listed.next = page.next;
-            spinner.set_position(listed.events.len() as u64);
             if listed.next.is_none() || listed.events.len() >= self.limit as usize {
-                ProgressBar::finish_and_clear(&spinner);
+                spinner.finish_and_clear();
                 return Ok(listed);
             }
+            // Most searches end with their first page and show nothing of it.
+            if spinner.is_hidden() {
+                spinner = screen::spinner("{spinner} {pos} found, still searching");
+            }
+            spinner.set_position(listed.events.len() as u64);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Args;
+use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 
 use super::Session;
@@ -170,9 +171,12 @@ impl RedeliverArgs {
     ) -> anyhow::Result<Redelivered> {
         let mut members = members.clone();
         members.insert("dry_run".to_owned(), true.into());
-        let spinner = screen::spinner("{spinner} {human_pos} deliveries counted");
+        let mut spinner = ProgressBar::hidden();
         let mut steps = Steps::new(self, members, COUNT_STEP);
         while steps.next(session).await? {
+            if spinner.is_hidden() {
+                spinner = screen::spinner("{spinner} {human_pos} deliveries counted");
+            }
             spinner.set_position(steps.sum.deliveries);
         }
         spinner.finish_and_clear();

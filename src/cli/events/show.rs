@@ -146,12 +146,13 @@ fn verified(verified: &Value) -> String {
     let Value::Object(members) = verified else {
         return screen::inline(verified);
     };
-    let parts = members.iter().filter(|(_, value)| !value.is_null());
-    let parts = parts.map(|(name, value)| match name.as_str() {
-        "scheme" => screen::inline(value),
-        name => format!("{} {}", name.replace('_', " "), screen::inline(value)),
-    });
-    parts.collect::<Vec<_>>().join(", ")
+    let scheme = members.get("scheme").map(screen::inline);
+    let others = members
+        .iter()
+        .filter(|(name, value)| *name != "scheme" && !value.is_null())
+        .map(|(name, value)| format!("{} {}", name.replace('_', " "), screen::inline(value)));
+    let parts: Vec<String> = scheme.into_iter().chain(others).collect();
+    parts.join(", ")
 }
 
 /// What the catalogue says about the fields of the `MessageBody`.
@@ -162,8 +163,8 @@ fn fields(event: &Event, screen: &Screen, out: &mut dyn Write) -> io::Result<()>
     let body = event.body.as_ref().map(|body| body.get());
     let members = body.and_then(json::value).and_then(|body| body.members());
     let members = members.as_ref().and_then(|members| {
-        let message = members.iter().filter(|(name, _)| *name == "MessageBody");
-        message.last()?.1.members()
+        let mut message = members.iter().filter(|(name, _)| *name == "MessageBody");
+        message.next_back()?.1.members()
     });
     let Some(members) = members else {
         return Ok(());
@@ -175,8 +176,8 @@ fn fields(event: &Event, screen: &Screen, out: &mut dyn Write) -> io::Result<()>
     ]);
     let mut any = false;
     for field in info.model.fields {
-        let value = members.iter().filter(|(name, _)| *name == field.name);
-        let Some((_, value)) = value.last() else {
+        let mut value = members.iter().filter(|(name, _)| *name == field.name);
+        let Some((_, value)) = value.next_back() else {
             continue;
         };
         let shown = match value.kind() {
@@ -326,20 +327,28 @@ fn tried(handler: &str, attempt: &Attempt) -> Moment {
         "failed" => BAD,
         _ => WAITS,
     };
-    let excerpts = match &attempt.report {
-        Value::Object(members) => members
-            .iter()
-            .filter(|(_, value)| !value.is_null() && value.as_str() != Some(""))
-            .map(|(name, value)| format!("{name}: {}", excerpt(&screen::inline(value))))
-            .collect(),
-        _ => Vec::new(),
-    };
     Moment {
         at: attempt.started_at,
         text,
         style,
-        excerpts,
+        excerpts: excerpts(&attempt.report),
     }
+}
+
+/// What a handler kept of an attempt, texts after the short facts.
+fn excerpts(report: &Value) -> Vec<String> {
+    let Value::Object(members) = report else {
+        return Vec::new();
+    };
+    let kept = members
+        .iter()
+        .filter(|(_, value)| !value.is_null() && value.as_str() != Some(""));
+    let (texts, facts): (Vec<_>, Vec<_>) = kept.partition(|(_, value)| value.is_string());
+    facts
+        .into_iter()
+        .chain(texts)
+        .map(|(name, value)| format!("{name}: {}", excerpt(&screen::inline(value))))
+        .collect()
 }
 
 fn excerpt(text: &str) -> String {
@@ -428,12 +437,13 @@ mod tests {
             "Fields",
             "MediaId  m-1",
             "Deliveries",
-            "cms      pending          2  in 3 min  2026-11-24 17:08:11Z  status 500",
+            "cms      pending           2  in 3 min  2026-11-24 17:08:11Z  status 500",
             "Timeline",
             "received by default, verified: ims, key 1, url 1",
             "+2 ms  audit attempt 1 succeeded after 1 ms",
             "+4 ms  cms attempt 1 failed after 1.50 s: status 500",
             "status: 500",
+            "body: no",
             "cms attempt 2 lost: lost with the process",
             "cms is pending, next try in 3 min",
             "Body",

@@ -1,7 +1,7 @@
 //! The admin listener: probes, metrics, and the API by which people find out
 //! what became of events and send them again.
 //!
-//! [`guard`] decides who is let in; there is one file for each group of
+//! `guard` decides who is let in; there is one file for each group of
 //! endpoints, and `openapi` puts their descriptions together.
 
 use std::fmt;
@@ -73,7 +73,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 /// … and where much is changed in many small commits.
 const LONG_ANSWER_DEADLINE: Duration = Duration::from_secs(60);
-const LONG_PATHS: [&str; 2] = ["/api/import", "/api/redeliver"];
+const LONG_PATHS: [&str; 3] = ["/api/import", "/api/redeliver", "/redeliver"];
 
 /// What OpenMetrics calls its text.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

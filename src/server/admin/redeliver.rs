@@ -305,7 +305,7 @@ impl AdminState {
         };
         let after = after.transpose()?;
         Ok(Redeliver {
-            events: Redelivery::Matching(filter, Page { limit, after }),
+            events: Redelivery::Matching(Box::new(filter), Page { limit, after }),
             handlers: self.configured(body.handlers)?,
             dry_run: body.dry_run,
             first_due,

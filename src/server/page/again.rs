@@ -32,7 +32,7 @@ pub(super) fn view(
             }
         }
         @match counted {
-            Err(problem) => p.notice.bad role="alert" { (problem) },
+            Err(problem) => p.notice.bad role="alert" { (layout::prose(problem)) },
             Ok(counted) => (form(frame, search, choices, counted)),
         }
     }

@@ -29,6 +29,8 @@ pub(super) struct Matter {
 const SLOW_MS: f64 = 1_000.0;
 /// Deliveries that wait longer than this wait for something.
 const OLD: Duration = Duration::from_mins(15);
+/// So many failures without one success are no chance.
+const FAILURES_MIN: u64 = 5;
 /// Free space that is little, in bytes.
 const DISK_LITTLE: u64 = 1 << 30;
 /// Only what happened lately needs attention now.
@@ -111,6 +113,13 @@ fn handlers(overview: &Overview, matters: &mut Vec<Matter>) {
                 format!("{name}: {dead} given up"),
                 search("dead"),
             ));
+        }
+        if handler.failed >= FAILURES_MIN && handler.succeeded == 0 {
+            let text = format!(
+                "{name}: none of {} attempts since the start succeeded",
+                units::count(handler.failed)
+            );
+            matters.push(matter(Level::Warn, text, search("pending")));
         }
         let waits = units::counted(handler.pending, "delivery waits", "deliveries wait");
         let old = handler

@@ -14,6 +14,7 @@ use plotters::coord::ranged1d::{AsRangedCoord, Ranged, ValueFormatter};
 use plotters::prelude::*;
 
 use super::units;
+use crate::event::Outcome;
 
 /// Colours that the style sheet replaces.
 const ACKED: RGBColor = RGBColor(0, 0, 0x01);
@@ -34,7 +35,8 @@ const TEXT: RGBColor = RGBColor(0, 0, 0x31);
 /// letters would be too small or too large.
 const SIZES: [(&str, u32, u32); 2] = [("wide", 620, 210), ("narrow", 350, 190)];
 
-const FONT_PIXELS: u32 = 11;
+/// The backend draws letters a fifth smaller than it is told.
+const FONT_PIXELS: u32 = 14;
 
 /// What IMS waits for an answer, in milliseconds.
 pub(super) const BUDGET_MS: f64 = 3_000.0;
@@ -148,82 +150,111 @@ pub(super) fn latency(columns: &[Column]) -> Markup {
 pub(super) struct Dot {
     pub(super) at: Timestamp,
     pub(super) lane: String,
-    pub(super) outcome: crate::event::Outcome,
+    pub(super) outcome: Outcome,
 }
 
 /// Lanes beyond this many share the last one.
 const LANES_MAX: usize = 12;
 
+/// An axis has the whole width of its page.
+const AXIS_WIDTHS: [(&str, u32); 2] = [("wide", 1_200), ("narrow", 350)];
+/// Events closer together than this, in seconds, are drawn on an axis this long.
+const AXIS_SECONDS_MIN: f64 = 0.05;
+
 /// Events on one axis of time, one lane for each type.
 pub(super) fn axis(dots: &[Dot]) -> Markup {
-    let (Some(first), Some(last)) = (
-        dots.iter().map(|d| d.at).min(),
-        dots.iter().map(|d| d.at).max(),
-    ) else {
+    let Some(axis) = Axis::of(dots) else {
         return html! {};
     };
-    let mut lanes: Vec<&str> = Vec::new();
-    for dot in dots {
-        if !lanes.contains(&dot.lane.as_str()) && lanes.len() < LANES_MAX {
-            lanes.push(&dot.lane);
-        }
-    }
-    let lane_of = |dot: &Dot| {
-        lanes
-            .iter()
-            .position(|lane| *lane == dot.lane)
-            .unwrap_or(lanes.len() - 1)
-    };
-    // One moment alone stands in the middle of a second.
-    let whole = units::between(first, last).as_secs_f64().max(1.0);
-    let margin = whole * 0.04;
-    let x = |at: Timestamp| units::between(first, at).as_secs_f64();
-    let height = 54 + 24 * u32::try_from(lanes.len()).unwrap_or(1);
+    let height = 54 + 24 * u32::try_from(axis.lanes.len()).unwrap_or(1);
     let mut out = String::new();
-    for (class, width, _) in SIZES {
+    for (class, width) in AXIS_WIDTHS {
         let mut svg = String::new();
-        let drawn: Drawn = (|| {
-            let root = SVGBackend::with_string(&mut svg, (width, height)).into_drawing_area();
-            let mut chart = ChartBuilder::on(&root)
-                .margin_right(14)
-                .x_label_area_size(24)
-                .build_cartesian_2d(-margin..whole + margin, -0.6..bound(lanes.len()) - 0.2)?;
-            chart
-                .configure_mesh()
-                .disable_y_mesh()
-                .disable_y_axis()
-                .light_line_style(TRANSPARENT)
-                .bold_line_style(GRID)
-                .axis_style(AXIS)
-                .x_labels(if class == "wide" { 6 } else { 3 })
-                .x_label_formatter(&|value| axis_label(first, *value, whole))
-                .label_style(("sans-serif", FONT_PIXELS, &TEXT))
-                .draw()?;
-            let down = |lane: usize| bound(lanes.len() - 1 - lane);
-            for (index, lane) in lanes.iter().enumerate() {
-                let line = [(-margin, down(index)), (whole + margin, down(index))];
-                chart.draw_series(LineSeries::new(line, &GRID))?;
-                let place = (-margin, down(index) + 0.48);
-                let style = ("sans-serif", FONT_PIXELS, &TEXT).into_text_style(&root);
-                chart.draw_series([Text::new((*lane).to_owned(), place, style)])?;
-            }
-            for dot in dots {
-                let colour = match dot.outcome {
-                    crate::event::Outcome::Succeeded => GOOD,
-                    crate::event::Outcome::Failed => BAD,
-                    crate::event::Outcome::Other => CALM,
-                };
-                let place = (x(dot.at), down(lane_of(dot)));
-                chart.draw_series([Circle::new(place, 5, colour.filled())])?;
-            }
-            root.present()?;
-            Ok(())
-        })();
+        let labels = if class == "wide" { 6 } else { 3 };
+        let drawn = axis.draw(dots, labels, &mut svg, (width, height));
         if drawn.is_ok() {
             out.push_str(&labelled(&svg, class, "Events on one axis of time", ""));
         }
     }
     html! { figure.chart { (PreEscaped(out)) } }
+}
+
+/// The frame of an axis: its time and its lanes.
+struct Axis<'d> {
+    first: Timestamp,
+    /// From the first event to the last, in seconds.
+    whole: f64,
+    lanes: Vec<&'d str>,
+}
+
+impl<'d> Axis<'d> {
+    fn of(dots: &'d [Dot]) -> Option<Self> {
+        let first = dots.iter().map(|dot| dot.at).min()?;
+        let last = dots.iter().map(|dot| dot.at).max()?;
+        let mut lanes: Vec<&str> = Vec::new();
+        for dot in dots {
+            if !lanes.contains(&dot.lane.as_str()) && lanes.len() < LANES_MAX {
+                lanes.push(&dot.lane);
+            }
+        }
+        Some(Self {
+            first,
+            whole: units::between(first, last)
+                .as_secs_f64()
+                .max(AXIS_SECONDS_MIN),
+            lanes,
+        })
+    }
+
+    /// How high a lane is; the first is on top.
+    fn height(&self, lane: usize) -> f64 {
+        bound(self.lanes.len() - 1 - lane)
+    }
+
+    fn place(&self, dot: &Dot) -> (f64, f64) {
+        let lane = self.lanes.iter().position(|lane| *lane == dot.lane);
+        let lane = lane.unwrap_or(self.lanes.len() - 1);
+        let seconds = units::between(self.first, dot.at).as_secs_f64();
+        (seconds, self.height(lane))
+    }
+
+    fn draw(&self, dots: &[Dot], labels: usize, svg: &mut String, size: (u32, u32)) -> Drawn {
+        let margin = self.whole * 0.04;
+        let (left, right) = (-margin, self.whole + margin);
+        let root = SVGBackend::with_string(svg, size).into_drawing_area();
+        let mut chart = ChartBuilder::on(&root)
+            .margin_right(14)
+            .x_label_area_size(24)
+            .build_cartesian_2d(left..right, -0.6..bound(self.lanes.len()) - 0.2)?;
+        chart
+            .configure_mesh()
+            .disable_y_mesh()
+            .disable_y_axis()
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(GRID)
+            .axis_style(AXIS)
+            .x_labels(labels)
+            .x_label_formatter(&|value| axis_label(self.first, *value, self.whole))
+            .label_style(("sans-serif", FONT_PIXELS, &TEXT))
+            .draw()?;
+        for (index, lane) in self.lanes.iter().enumerate() {
+            let height = self.height(index);
+            chart.draw_series(LineSeries::new([(left, height), (right, height)], &GRID))?;
+            let style = ("sans-serif", FONT_PIXELS, &TEXT).into_text_style(&root);
+            let name = Text::new((*lane).to_owned(), (left, height + 0.48), style);
+            chart.draw_series([name])?;
+        }
+        for dot in dots {
+            let colour = match dot.outcome {
+                Outcome::Succeeded => GOOD,
+                Outcome::Failed => BAD,
+                Outcome::Other => CALM,
+            };
+            chart.draw_series([Circle::new(self.place(dot), 5, colour.filled())])?;
+        }
+        root.present()?;
+        Ok(())
+    }
 }
 
 fn axis_label(first: Timestamp, seconds: f64, whole: f64) -> String {

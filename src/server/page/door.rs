@@ -122,7 +122,8 @@ pub(super) async fn show(
     Page(StatusCode::OK, sign_in_page(own_path(&asked.next), None)).into_response()
 }
 
-#[derive(Debug, Deserialize)]
+/// No `Debug`: it holds a token.
+#[derive(Deserialize)]
 pub(super) struct SignIn {
     token: String,
     #[serde(default)]

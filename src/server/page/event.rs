@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::body::{self, Shown};
 use super::layout::{self, Frame};
 use super::units;
-use crate::delivery::{Attempt, Status};
+use crate::delivery::{Attempt, Reason, Status};
 use crate::request::HandlerName;
 use crate::signature::{SchemeName, Verified};
 use crate::store::{DeliveryHistory, History};
@@ -37,11 +37,13 @@ pub(super) fn view(frame: &Frame, history: &History, handlers: &[HandlerName]) -
                 (facts(frame.now, history))
                 (body_card(history))
             }
+            div.stack {
             div.stack id="became" {
                 (received(frame.now, history))
                 @for delivery in &history.deliveries { (delivery_card(frame.now, delivery)) }
                 @if history.deliveries.is_empty() {
                     section.card { p.empty { "No handler wanted this event." } }
+                }
                 }
                 (redeliver(frame, &id, history, handlers))
             }
@@ -222,13 +224,13 @@ fn attempt_step(now: Timestamp, attempt: &Attempt, before: Option<&Attempt>) -> 
                 }
             }
             @if let Some(reason) = &attempt.reason { p.break { (body::visible(reason.as_str())) } }
-            @if let Some(report) = &attempt.report.0 { (report_view(report)) }
+            @if let Some(report) = &attempt.report.0 { (report_view(report, attempt.reason.as_ref().map_or("", Reason::as_str))) }
         }
     }
 }
 
 /// What a handler kept: a small object; texts in full, the rest as words.
-fn report_view(report: &Value) -> Markup {
+fn report_view(report: &Value, reason: &str) -> Markup {
     let Value::Object(members) = report else {
         return excerpt("report", &report.to_string());
     };
@@ -237,7 +239,7 @@ fn report_view(report: &Value) -> Markup {
         .map(|(name, value)| format!("{name} {value}"))
         .collect();
     html! {
-        @if !words.is_empty() { p.small.soft.break { (words.join(", ")) } }
+        @if !words.is_empty() && words.join(", ") != reason { p.small.soft.break { (words.join(", ")) } }
         @for (name, value) in members {
             @if let Some(text) = value.as_str().filter(|text| !text.is_empty()) { (excerpt(name, text)) }
         }

@@ -90,45 +90,47 @@ pub(super) fn view(
                 }
             }
         }
-        (form(search, choices))
+        (form(search, choices, found.is_ok()))
         @match found {
-            Err(problem) => p.notice.bad role="alert" { (problem) },
+            Err(problem) => p.notice.bad role="alert" { (layout::prose(problem)) },
             Ok(found) => (results(frame.now, search, found)),
         }
     }
 }
 
-fn form(search: &Search, choices: &Choices) -> Markup {
+fn form(search: &Search, choices: &Choices, readable: bool) -> Markup {
     html! {
-        section.card aria-label="Search" {
-            form.inside action="/events" method="get" role="search" {
-                div.fields {
-                    label { "Type"
-                        input name="type" list="types" value=(search.value("type")) placeholder="e.g. Produce* or a,b" autocomplete="off" spellcheck="false"; }
-                    (select("outcome", "Outcome", "any", search, &[Outcome::Succeeded, Outcome::Failed, Outcome::Other].map(Outcome::as_str)))
-                    (select("status", "Delivery", "any state", search, &[Status::Pending, Status::Running, Status::Succeeded, Status::Dead].map(Status::as_str)))
-                    (select("handler", "Handler", "any", search, &choices.handlers))
-                    (select("source", "Source", "any", search, &choices.sources))
-                    (text("media_id", "Media id", "", search))
-                    (text("job_id", "Job id", "", search))
-                    (text("since", "Since", "15m, 2d or a time", search))
-                    (text("until", "Until", "1h or a time", search))
-                    (text("q", "Text in the body", "", search))
-                }
-                datalist id="types" {
-                    @for name in ims::all_types().chain([MALFORMED]) { option value=(name) {} }
-                }
-                div.row {
-                    button.main type="submit" { "Search" }
-                    @if !search.is_everything() || search.cursor.is_some() {
-                        a.button href="/events" { "Clear" }
-                        a.button href=(search.address("/redeliver")) { "Deliver these again …" }
-                        a.button href=(search.address("/api/export")) download="events.ndjson" { "Export" }
+            section.card aria-label="Search" {
+                form.inside action="/events" method="get" role="search" {
+                    div.fields {
+                        label { "Type"
+                            input name="type" list="types" value=(search.value("type")) placeholder="e.g. Produce* or a,b" autocomplete="off" spellcheck="false"; }
+                        (select("outcome", "Outcome", "any", search, &[Outcome::Succeeded, Outcome::Failed, Outcome::Other].map(Outcome::as_str)))
+                        (select("status", "Delivery", "any state", search, &[Status::Pending, Status::Running, Status::Succeeded, Status::Dead].map(Status::as_str)))
+                        (select("handler", "Handler", "any", search, &choices.handlers))
+                        (select("source", "Source", "any", search, &choices.sources))
+                        (text("media_id", "Media id", "", search))
+                        (text("job_id", "Job id", "", search))
+                        (text("since", "Since", "15m, 2d or a time", search))
+                        (text("until", "Until", "1h or a time", search))
+                        (text("q", "Text in the body", "", search))
+                    }
+                    datalist id="types" {
+                        @for name in ims::all_types().chain([MALFORMED]) { option value=(name) {} }
+                    }
+                    div.row {
+                        button.main type="submit" { "Search" }
+                        @if !search.is_everything() || search.cursor.is_some() {
+                            a.button href="/events" { "Clear" }
+                            @if readable && !search.is_everything() {
+    a.button href=(search.address("/redeliver")) { "Deliver these again …" }
+                            a.button href=(search.address("/api/export")) download="events.ndjson" { "Export" }
+    }
+                        }
                     }
                 }
             }
         }
-    }
 }
 
 fn text(name: &str, label: &str, hint: &str, search: &Search) -> Markup {

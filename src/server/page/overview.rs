@@ -62,7 +62,7 @@ fn tiles(overview: &Overview) -> Markup {
         dl.tiles id="tiles" {
             (tile("Acknowledged", &units::count(acked), &per_minute(acked, overview.minutes), ""))
             (tile("Slowest p99", &slowest.map_or("–".to_owned(), units::millis), "of 3 s that IMS waits", bad(slowest.is_some_and(|ms| ms > 1_000.0))))
-            (tile("Answered 503", &units::count(unavailable), "the sender tries three times", bad(unavailable > 0)))
+            (tile("Answered 503", &units::count(unavailable), "sent again twice, then lost", bad(unavailable > 0)))
             (tile("Refused", &units::count(refused), "not proved to be IMS", ""))
             (tile("Unfinished deliveries", &units::count(pending), &oldest.map_or("nothing waits".to_owned(), |at| format!("oldest event {}", units::age(overview.now, at))), ""))
             (tile("Given up", &units::count(dead), "until delivered again", bad(dead > 0)))
@@ -301,7 +301,8 @@ fn store(overview: &Overview) -> Markup {
             header { h2 id="store-name" { "Store and service" } }
             dl.facts.inside {
                 @if let Some(size) = overview.size {
-                    dt { "In use" } dd { (units::bytes(size.used_bytes)) " of " (units::bytes(size.file_bytes)) }
+                    dt { "In use" } dd { (units::bytes(size.used_bytes)) }
+                    dt { "Database file" } dd { (units::bytes(size.file_bytes)) }
                     dt { "Write-ahead log" } dd { (units::bytes(size.wal_bytes)) }
                     dt { "Free on its disk" } dd { (units::bytes(size.disk_free_bytes)) }
                 }

@@ -128,7 +128,7 @@ pub(super) fn telemetry() -> Value {
                 "type": "number",
                 "minimum": 0,
                 "maximum": 1,
-                "default": 1,
+                "default": 1.0,
             },
             "service_name": with_default(text("What the service calls itself in its traces.", "ims-receiver"), "ims-receiver"),
         }),

@@ -38,8 +38,8 @@ fn sample(n: usize) -> NewEvent {
     );
     sample.event_type = TYPES[if n % 29 == 7 { 4 } else { n % 4 }].into();
     sample.outcome = [Outcome::Succeeded, Outcome::Failed, Outcome::Other][n % 3];
-    sample.media_id = (n % 5 > 0).then(|| format!("m{}", n / 3));
-    sample.job_id = (n % 6 > 0).then(|| format!("j{}", n % 7));
+    sample.media_id = (!n.is_multiple_of(5)).then(|| format!("m{}", n / 3));
+    sample.job_id = (!n.is_multiple_of(6)).then(|| format!("j{}", n % 7));
     sample
 }
 

@@ -33,7 +33,7 @@ const APPLICATION_ID: i32 = 0x494d_5372;
 pub const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 /// With less room than this SQLite may be unable to begin its log.
-const ROOM_BYTES_MIN: u64 = 256 * 1024;
+pub(super) const ROOM_BYTES_MIN: u64 = 256 * 1024;
 
 /// How long an opening or a commit waits for another program that has the file
 /// locked, such as a backup by hand. Below the time that an ack has.

@@ -241,9 +241,11 @@ impl Browser {
         let Some(folder) = std::env::var_os("PAGE_SHOTS").map(PathBuf::from) else {
             return;
         };
+        let height = self.run("return document.documentElement.scrollHeight");
+        let clip = json!({"x": 0, "y": 0, "width": look.width, "height": height, "scale": 1});
         let answer = self.command(
             "Page.captureScreenshot",
-            json!({"captureBeyondViewport": true, "format": "png"}),
+            json!({"captureBeyondViewport": true, "format": "png", "clip": clip}),
         );
         let data = answer["data"].as_str().expect("a picture");
         let png = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, data);

@@ -192,7 +192,7 @@ fn pages_carry_their_policy_and_load_only_what_never_changes() {
         "/events",
         "/refusals",
         "/login",
-        "/nothing/here",
+        "/events/nothing",
         &format!("/events/{id}"),
     ] {
         let (_, head, page) = ask(&service, "GET", path, "", "");

@@ -14,7 +14,9 @@ fn refused(path: &Path, words: &[&str]) {
         assert!(text.contains(word), "no {word:?} in: {text}");
     }
     assert!(
-        text.starts_with(&path.display().to_string()) || text.contains("cannot be"),
+        text.starts_with(&path.display().to_string())
+            || text.contains("cannot be")
+            || text.contains("is to be a folder"),
         "{text}"
     );
 }
@@ -37,9 +39,11 @@ fn refused_untouched(path: &Path, words: &[&str]) {
 async fn closed_store(folder: &TempDir) -> std::path::PathBuf {
     let path = folder.path().join("events.db");
     open(&path).unwrap().close().await;
-    let expected =
-        ["events.db", "events.db-search", "events.db.lock"].map(|n| folder.path().join(n));
-    assert_eq!(files(folder.path()), expected, "no log and no journal");
+    let mut left = files(folder.path());
+    // A store that lived for a moment may have had no time for one.
+    left.retain(|file| *file != folder.path().join("events.db-search"));
+    let expected = ["events.db", "events.db.lock"].map(|name| folder.path().join(name));
+    assert_eq!(left, expected, "no log and no journal");
     path
 }
 

@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::event::EventId;
+use crate::store::Purge;
 use crate::store::archive::{EventFilter, Page};
 use crate::store::conformance::{Harness, event, until};
-use crate::store::{Archive as _, Purge};
 use jiff::Timestamp;
 
 fn index_of(folder: &Path) -> PathBuf {
@@ -91,29 +91,6 @@ async fn a_damaged_index_is_built_anew() {
 }
 
 #[tokio::test]
-async fn an_index_that_is_damaged_while_it_is_used_is_built_anew() {
-    let h = Harness::new(Sqlite::new());
-    let mut ids = store(&h, 0, 300).await;
-    whole(&h, &ids).await;
-    // Beyond the first page, so that it opens; by another process, so that no
-    // lock is lost.
-    let damaged = Command::new("dd")
-        .args(["if=/dev/urandom", "bs=4096", "seek=1", "count=40"])
-        .arg("conv=notrunc")
-        .arg(format!("of={}", index_of(h.engine.0.path()).display()))
-        .output()
-        .unwrap();
-    assert!(damaged.status.success());
-    // Whoever stumbles over it, the answer is right.
-    for (n, id) in ids.iter().enumerate() {
-        assert_eq!(search(&h, &format!("m{n}")).await, [*id]);
-    }
-    ids.extend(store(&h, 300, 20).await);
-    whole(&h, &ids).await;
-    assert_eq!(h.store.health(), Ok(()));
-}
-
-#[tokio::test]
 async fn the_index_of_another_store_is_not_believed() {
     let mut h = Harness::new(Sqlite::new());
     let other = Harness::new(Sqlite::new());
@@ -122,11 +99,7 @@ async fn the_index_of_another_store_is_not_believed() {
     whole(&other, &others).await;
     other.store.close().await;
     h.store.close().await;
-    std::fs::copy(
-        index_of(other.engine.0.path()),
-        index_of(h.engine.0.path()),
-    )
-    .unwrap();
+    std::fs::copy(index_of(other.engine.0.path()), index_of(h.engine.0.path())).unwrap();
     h.reopen().await;
     whole(&h, &ids).await;
 }
@@ -233,27 +206,6 @@ async fn what_is_removed_leaves_the_index() {
             && ask(folder, "SELECT sum(events) FROM kinds") == 0
     })
     .await;
-}
-
-#[tokio::test]
-async fn entries_that_lead_nowhere_go_when_a_search_finds_them() {
-    let h = Harness::new(Sqlite::new());
-    let ids = store(&h, 0, 50).await;
-    whole(&h, &ids).await;
-    // As after a crash between the removal and its news.
-    by_hand(
-        &h.engine.0.path().join("events.db"),
-        "DELETE FROM events WHERE row <= 10",
-    );
-    let folder = h.engine.0.path();
-    until("their entries are gone", async || {
-        for n in 0..10 {
-            assert!(search(&h, &format!("m{n}")).await.is_empty());
-        }
-        ask(folder, "SELECT count(DISTINCT id) FROM by_key") == 41
-    })
-    .await;
-    assert_eq!(search(&h, "m10").await, [ids[10]]);
 }
 
 #[tokio::test]

@@ -21,6 +21,10 @@ use super::{
 use crate::store::sqlite::open::BUSY;
 use crate::store::sqlite::upkeep::disk_free;
 
+/// What a copy is given beyond its pages: a disk that runs full on the last of
+/// them shows as any I/O error.
+const SLACK_BYTES: u64 = 256 * 1024;
+
 /// Pages (4 KiB each) copied in one step.
 const PAGES: i32 = 2048;
 
@@ -99,7 +103,7 @@ fn copy(
     let pages = number("page_count").map_err(&failed)?;
     let bytes = (pages * number("page_size").map_err(&failed)?).cast_unsigned();
     if let Some(free) = disk_free(part)
-        && free < bytes
+        && free < bytes + SLACK_BYTES
     {
         return Err(ToolError::Failed(format!(
             "{}: takes {}, and its disk has {} free",

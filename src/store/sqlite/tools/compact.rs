@@ -16,7 +16,7 @@ use rustix::fs::{Gid, Uid, fchown};
 use super::{
     Step, ToolError, Watch, beside, check, failed, io_failed, mib, refuse_foreign, sync_folder,
 };
-use crate::store::sqlite::open::{BUSY, StoreLock, look_first};
+use crate::store::sqlite::open::{BUSY, ROOM_BYTES_MIN, StoreLock, look_first};
 use crate::store::sqlite::upkeep::{disk_free, used_bytes};
 
 /// How large a store was and is, in bytes.
@@ -56,6 +56,16 @@ pub fn compact(path: &Path, watch: Watch<'_>) -> Result<Compacted, ToolError> {
 fn replace(path: &Path, copy: &Path, watch: Watch<'_>) -> Result<Compacted, ToolError> {
     let failed = failed("it cannot be made smaller", path);
     let io_failed = io_failed("it cannot be made smaller", path);
+    // Without room for its own files SQLite speaks of an I/O error.
+    if let Some(free) = disk_free(path)
+        && free < ROOM_BYTES_MIN
+    {
+        return Err(ToolError::Failed(format!(
+            "{}: its disk has {} free; make room first",
+            path.display(),
+            mib(free)
+        )));
+    }
     let store = have_alone(path)?;
     refuse_foreign(&store, path)?;
     let metadata = std::fs::metadata(path).map_err(&io_failed)?;
