@@ -248,7 +248,7 @@ pub async fn a_discard_of_many_leaves_none<E: Engine>(h: Harness<E>) {
 fn matching(filter: EventFilter, limit: u32, now: Timestamp) -> Redeliver {
     let page = Page { limit, after: None };
     Redeliver {
-        events: Redelivery::Matching(filter, page),
+        events: Redelivery::Matching(Box::new(filter), page),
         handlers: None,
         dry_run: false,
         first_due: now,
