@@ -235,7 +235,8 @@ fn a_hundred_viewers_and_a_stalled_one_cost_neither_memory_nor_acks() {
 #[test]
 fn the_api_answers_while_handlers_drain() {
     let folder =
-        Folder::new("[handlers.slow]\nkind = \"shell\"\ncommand = [\"/bin/sleep\", \"60\"]\n");
+        Folder::new("[handlers.slow]\nkind = \"shell\"\ncommand = [\"/bin/sleep\", \"8\"]\n")
+            .set("dispatch.drain", "30s");
     let service = folder.start();
     let id = accepted(service.ingest, &body(1)).0;
     wait_for("the command runs", || {

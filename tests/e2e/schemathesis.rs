@@ -35,8 +35,13 @@ fn the_api_is_what_its_description_says() {
         .args(["--seed", "6", "--max-examples", "15", "--no-shrink"])
         .args(["--phases", "examples,coverage,fuzzing", "--workers", "2"])
         .args(["--checks", "all", "--request-timeout", "20"])
-        // An endless answer: its tests are in `api`.
+        // No schema says that a handler is configured, a glob closes its
+        // brackets, or a redelivery names a filter.
+        .args(["--exclude-checks", "positive_data_acceptance"])
+        // An endless answer, and lines that it cannot make: their tests are
+        // in `api`.
         .args(["--exclude-path", "/api/tail"])
+        .args(["--exclude-path", "/api/import"])
         .args(["--suppress-health-check", "all", "--warnings", "off"]);
     let (code, stdout, stderr) = output(&mut command);
     assert_eq!(code, 0, "{stdout}{stderr}");
