@@ -1,7 +1,7 @@
 //! How events and deliveries look in lists and streams.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 use crate::delivery::{Reason, Status};
@@ -18,11 +18,6 @@ impl Serialize for Time {
         serializer.collect_str(&format_args!("{:.3}", self.0))
     }
 }
-
-/// One word of a filter.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
-#[serde(transparent)]
-pub(super) struct Word(#[schema(min_length = 1, max_length = 512)] pub(super) String);
 
 /// An event as a list shows it.
 #[derive(Debug, Serialize, ToSchema)]

@@ -129,7 +129,7 @@ pub(super) async fn redeliver_many(State(state): Shared, sent: Sent) -> Result<R
     let now = state.now();
     let page = Page { limit, after: None };
     let what = Redeliver {
-        events: Redelivery::Matching(read::filter(&search, now)?, page),
+        events: Redelivery::Matching(Box::new(read::filter(&search, now)?), page),
         handlers: (!handlers.is_empty()).then_some(handlers),
         dry_run: false,
         first_due: now,

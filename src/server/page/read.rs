@@ -178,7 +178,7 @@ pub(super) async fn count_again(
     let now = state.now();
     let page = Page { limit, after: None };
     let what = Redeliver {
-        events: Redelivery::Matching(filter(search, now)?, page),
+        events: Redelivery::Matching(Box::new(filter(search, now)?), page),
         handlers: None,
         dry_run: true,
         first_due: now,
