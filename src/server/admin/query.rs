@@ -22,7 +22,7 @@ use crate::store::archive::EventFilter;
 /// The words of one list.
 const WORDS_MAX: usize = 64;
 /// Longer words name nothing that is stored.
-const WORD_BYTES_MAX: usize = 512;
+pub(super) const WORD_BYTES_MAX: usize = 512;
 const TEXT_BYTES_MAX: usize = 256;
 /// How far back "so long ago" may reach.
 const AGO_MAX: Duration = Duration::from_secs(100 * 366 * 86_400);

@@ -47,7 +47,7 @@ enum Words {
     /// One.
     One(Word),
     /// Several.
-    Many(#[schema(max_items = 64)] Vec<Word>),
+    Many(Vec<Word>),
 }
 
 impl Words {

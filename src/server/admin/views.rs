@@ -2,8 +2,11 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
+use super::query::WORD_BYTES_MAX;
 use crate::delivery::{Reason, Status};
 use crate::event::{EventId, Outcome};
 use crate::request::{HandlerName, SourceName};
@@ -20,9 +23,22 @@ impl Serialize for Time {
 }
 
 /// One word of a filter.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(transparent)]
-pub(super) struct Word(#[schema(min_length = 1, max_length = 512)] pub(super) String);
+pub(super) struct Word(pub(super) String);
+
+impl ToSchema for Word {}
+
+// The macro says nothing of lengths where a field has no name.
+impl PartialSchema for Word {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .min_length(Some(1))
+            .max_length(Some(WORD_BYTES_MAX))
+            .into()
+    }
+}
 
 /// An event as a list shows it.
 #[derive(Debug, Serialize, ToSchema)]
