@@ -33,7 +33,8 @@ fn the_api_is_what_its_description_says() {
         .args(["--header", &format!("Authorization: Bearer {TOKEN}")])
         // The same requests every time, and few enough for a test run.
         .args(["--seed", "6", "--max-examples", "15", "--no-shrink"])
-        .args(["--phases", "examples,coverage,fuzzing", "--workers", "2"])
+        // One worker: Python 3.11 trips over parsing in two threads.
+        .args(["--phases", "examples,coverage,fuzzing", "--workers", "1"])
         .args(["--checks", "all", "--request-timeout", "20"])
         // No schema says that a handler is configured, a glob closes its
         // brackets, or a redelivery names a filter.
