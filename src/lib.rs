@@ -14,6 +14,7 @@ pub mod filter;
 
 pub mod handler;
 pub mod store;
+pub mod trace;
 
 pub mod dispatch;
 pub mod ingest;

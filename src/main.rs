@@ -8,6 +8,11 @@ use clap::error::ErrorKind;
 use ims_receiver::cli::Cli;
 use ims_receiver::cli::usage::{EXIT_USAGE, UsageError};
 
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<std::io::Error>();
+    error.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -22,6 +27,8 @@ fn main() -> ExitCode {
     };
     match cli.run() {
         Ok(code) => code,
+        // Whoever read our output has seen enough, as in `… | head -1`.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");
             if error.is::<UsageError>() {

@@ -14,7 +14,7 @@ const LAYERS: [&[&str]; 5] = [
         "filter",
         "throttle",
     ],
-    &["handler", "store"],
+    &["handler", "store", "trace"],
     &["dispatch", "ingest"],
     &["server", "mns"],
     &[

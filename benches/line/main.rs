@@ -24,6 +24,7 @@ mod load;
 #[path = "../../tests/e2e/mns_emulator/mod.rs"]
 #[expect(dead_code, reason = "the tests switch on more than is measured")]
 mod mns_emulator;
+#[expect(dead_code, reason = "the bench `search` asks the admin listener")]
 mod service;
 mod table;
 

@@ -87,6 +87,7 @@ auth = {{ scheme = "ims", keys = ["{KEY}"] }}
 pub struct Service {
     child: Child,
     pub ingest: SocketAddr,
+    pub admin: SocketAddr,
     /// From the start of the process to its line `listening`, when it is ready.
     pub started_in: Duration,
 }
@@ -101,14 +102,14 @@ impl Service {
             .context("the program starts")?;
         let stdout = child.stdout.take().context("it is piped")?;
         let mut lines = BufReader::new(stdout).lines();
-        let ingest = loop {
+        let (ingest, admin) = loop {
             let Some(Ok(line)) = lines.next() else {
                 bail!("it ended before it listened: {:?}", child.wait());
             };
             let line: Value = serde_json::from_str(&line).unwrap_or_default();
             if line["message"] == "listening" {
-                let ingest = line["ingest"].as_str().context("it names its address")?;
-                break ingest.parse()?;
+                let address = |name| line[name].as_str().context("it names its addresses");
+                break (address("ingest")?.parse()?, address("admin")?.parse()?);
             }
         };
         let started_in = since.elapsed();
@@ -117,6 +118,7 @@ impl Service {
         Ok(Self {
             child,
             ingest,
+            admin,
             started_in,
         })
     }

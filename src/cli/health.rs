@@ -65,7 +65,7 @@ impl HealthArgs {
 }
 
 /// Where the listener can be reached from this machine.
-fn reachable(listen: SocketAddr) -> Result<SocketAddr, UsageError> {
+pub(super) fn reachable(listen: SocketAddr) -> Result<SocketAddr, UsageError> {
     if listen.port() == 0 {
         return Err(UsageError(
             "admin.listen has port 0, which is another port at every start; give it a fixed one"

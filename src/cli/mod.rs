@@ -10,15 +10,20 @@ use crate::clock::SystemClock;
 use crate::settings::{self, Loaded};
 use crate::telemetry::LogFormat;
 
+pub mod admin;
 pub mod check;
 pub mod completions;
 pub mod demo;
+pub mod doctor;
+pub mod events;
 pub mod explain;
+pub mod handlers;
 pub mod health;
 pub mod schema;
 pub mod send;
 pub mod serve;
 pub mod sign;
+pub mod store;
 pub mod usage;
 
 use usage::UsageError;
@@ -55,7 +60,12 @@ enum Command {
     Sign(sign::SignArgs),
     Send(send::SendArgs),
     Explain(explain::ExplainArgs),
+    Events(Box<events::EventsArgs>),
+    Handlers(handlers::HandlersArgs),
+    Doctor(doctor::DoctorArgs),
     Health(health::HealthArgs),
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Print the JSON Schema of the configuration file
     Schema,
     Completions(completions::CompletionsArgs),
@@ -78,11 +88,18 @@ impl Cli {
             Command::Explain(args) => {
                 let loaded = load(config)?;
                 let mut out = anstream::stdout().lock();
-                small_runtime()?.block_on(args.run(&loaded.settings, &SystemClock, &mut out))
+                small_runtime()?.block_on(args.run(&loaded, &SystemClock, &mut out))
             }
+            Command::Events(args) => small_runtime()?.block_on(args.run(config, clock)),
+            Command::Handlers(args) => small_runtime()?.block_on(args.run(config, clock)),
+            Command::Doctor(args) => small_runtime()?.block_on(args.run(config, clock)),
             Command::Health(args) => {
                 let loaded = load(config)?;
                 small_runtime()?.block_on(args.run(loaded.settings.admin.listen))
+            }
+            Command::Store(command) => {
+                let loaded = load(config)?;
+                command.run(&loaded.settings.store.path, &mut std::io::stdout().lock())
             }
             Command::Schema => Ok(schema::run(&mut std::io::stdout().lock())?),
             Command::Completions(args) => Ok(args.run(&mut std::io::stdout().lock())?),

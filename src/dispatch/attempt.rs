@@ -16,7 +16,7 @@ use super::lane::{Handed, Lane};
 use super::metrics::DispatchMetrics;
 use crate::clock::Clock;
 use crate::delivery::{Delivery, Reason, Report, Settlement, Verdict};
-use crate::handler::{HandlerError, Retry};
+use crate::handler::{HandlerConfig, HandlerError, Retry};
 use crate::store::{Store, StoreError};
 
 /// How long an outcome that could not be written waits for the next try.
@@ -67,6 +67,10 @@ impl Crew {
         handles.seconds.observe(started.elapsed().as_secs_f64());
         let settlement = self.judge(&lane, &delivery, ending, started_at);
         handles.count(settlement.verdict);
+        if let Some(tracer) = self.metrics.tracer() {
+            let leaves = matches!(lane.config.handler, HandlerConfig::Forward(_));
+            tracer.attempt(&delivery, &settlement, leaves);
+        }
         self.settle(&lane, &delivery, settlement).await;
         drop(place);
     }

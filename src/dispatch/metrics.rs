@@ -15,6 +15,7 @@ use crate::delivery::Verdict;
 use crate::request::HandlerName;
 use crate::store::Backlog;
 use crate::throttle::Throttle;
+use crate::trace::Tracer;
 
 /// Lines about failed attempts of one handler …
 const FAILURE_LINES_MAX: u32 = 10;
@@ -33,6 +34,7 @@ pub struct DispatchMetrics {
     pending: Family<HandlerLabel, Gauge>,
     oldest: Family<HandlerLabel, Gauge>,
     dead: Family<HandlerLabel, Gauge>,
+    tracer: Option<Tracer>,
 }
 
 /// The series of one handler.
@@ -89,12 +91,25 @@ impl DispatchMetrics {
             pending: Family::default(),
             oldest: Family::default(),
             dead: Family::default(),
+            tracer: None,
         };
         let handlers = names
             .map(|name| (name.clone(), metrics.resolve(name)))
             .collect();
         metrics.handlers = Arc::new(handlers);
         metrics
+    }
+
+    /// The same series, and a span for each attempt by `tracer`.
+    #[must_use]
+    pub fn with_tracer(mut self, tracer: Option<Tracer>) -> Self {
+        self.tracer = tracer;
+        self
+    }
+
+    /// Who makes the spans of attempts, where anybody does.
+    pub fn tracer(&self) -> Option<&Tracer> {
+        self.tracer.as_ref()
     }
 
     fn resolve(&self, name: &HandlerName) -> HandlerMetrics {

@@ -25,6 +25,7 @@ use crate::store::{Enrolled, Roster, Store, StoreError, Wanted};
 
 mod attempt;
 mod claim;
+mod disk;
 mod lane;
 pub mod metrics;
 pub mod retention;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::delivery::{Delivery, Reason, Report};
 use crate::request::HandlerName;
+use crate::trace::Tracer;
 
 pub mod forward;
 pub mod log;
@@ -115,6 +116,8 @@ pub struct BuildContext<'a> {
     pub outputs: &'a log::Outputs,
     /// Where "now" comes from.
     pub clock: Arc<dyn Clock>,
+    /// Who makes the spans of attempts, where anybody does.
+    pub tracer: Option<Tracer>,
 }
 
 impl BuildContext<'_> {
@@ -198,6 +201,7 @@ pub(crate) mod testing {
             line_format: log::LineFormat::Json,
             outputs,
             clock: Arc::new(ManualClock::new(NOW.parse().unwrap())),
+            tracer: None,
         }
     }
 

@@ -81,6 +81,18 @@ impl IngestMetrics {
             .inc();
     }
 
+    /// Shows when a source's last event was stored before this start, so that
+    /// its silence is seen across restarts. One that was stored since holds.
+    pub fn show_last_event(&self, source: &SourceName, at: Timestamp) {
+        let source = Label(source.clone());
+        let gauge = self
+            .last_event
+            .get_or_create_owned(&SourceLabels { source });
+        if gauge.get() == 0.0 {
+            gauge.set(at.as_duration().as_secs_f64());
+        }
+    }
+
     /// Prepares what will be counted when `event` is on disk.
     pub(super) fn count_of(&self, event: &NewEvent, now: Timestamp, reused: bool) -> EventCount {
         let source = SourceLabels {

@@ -16,6 +16,7 @@ use axum::http::HeaderMap;
 use ipnet::IpNet;
 use jiff::Timestamp;
 use secrecy::SecretString;
+use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::dispatch::Dispatcher;
@@ -26,6 +27,7 @@ use crate::signature::{
     SchemeError, SignatureError, Verified, VerifiedRequest,
 };
 use crate::store::{Full, Inserted, Receipt, Store, StoreError};
+use crate::trace::{Arrival, Tracer};
 
 mod metrics;
 mod reuse;
@@ -42,6 +44,7 @@ pub struct Ingest {
     clock: Arc<dyn Clock>,
     metrics: IngestMetrics,
     signatures: SignatureMemory,
+    tracer: Option<Tracer>,
 }
 
 impl Ingest {
@@ -72,7 +75,15 @@ impl Ingest {
             clock,
             metrics,
             signatures,
+            tracer: None,
         })
+    }
+
+    /// The same line, whose events have spans by `tracer`.
+    #[must_use]
+    pub fn with_tracer(mut self, tracer: Option<Tracer>) -> Self {
+        self.tracer = tracer;
+        self
     }
 
     /// The HTTP sources with their paths.
@@ -114,9 +125,14 @@ impl Ingest {
             // note.
             event.notes.insert(0, reused.to_string());
         }
+        let arrival = self.tracer.as_ref().map(|tracer| tracer.arrival(&event));
         let wanted = self.dispatcher.reserve(&event);
         let receipt = self.store.insert(event, wanted)?;
-        Ok(Accepted { receipt, count })
+        Ok(Accepted {
+            receipt,
+            count,
+            arrival,
+        })
     }
 
     /// Whether the event's signature has been used before, where that is no
@@ -162,6 +178,16 @@ impl fmt::Debug for Ingest {
 pub struct Accepted {
     receipt: Receipt,
     count: EventCount,
+    arrival: Option<Box<Arrival>>,
+}
+
+impl Accepted {
+    /// Says when the request began, for its span.
+    pub fn began(&mut self, instant: Instant) {
+        if let Some(arrival) = &mut self.arrival {
+            arrival.began(instant);
+        }
+    }
 }
 
 impl Future for Accepted {
@@ -174,6 +200,9 @@ impl Future for Accepted {
         });
         if let Ok(inserted) = &answer {
             self.count.add(inserted);
+            if let Some(arrival) = self.arrival.take() {
+                arrival.committed(inserted);
+            }
         }
         Poll::Ready(answer)
     }

@@ -120,7 +120,7 @@ impl SignatureMemory {
 
     #[cfg(test)]
     fn remembered(&self) -> (usize, usize) {
-        let memory = self.memory.lock().unwrap();
+        let memory = self.memory.lock().expect("nothing panics in there");
         let bodies = memory.uses.values().map(|used| used.bodies.len()).sum();
         assert_eq!(bodies, memory.bodies);
         assert_eq!(memory.order.len(), memory.uses.len());

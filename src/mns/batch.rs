@@ -3,17 +3,17 @@
 //! A message is deleted after its commit and never before. One that could not
 //! be stored is left, so that the queue hands it out again.
 
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::{Instant, interval_at, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::body;
 use super::client::Received;
+use super::error::Remedy;
 use super::message::Message;
 use super::poller::Poller;
 use crate::ingest::Accepted;
@@ -51,6 +51,10 @@ struct Held<'a> {
 pub(super) async fn handle(poller: &Poller, batch: Received, stop: &CancellationToken) {
     let visibility = poller.visibility_of(&batch);
     poller.observe_lag(&batch);
+    if batch.unreadable > 0 {
+        poller.metrics.corrupt.inc_by(batch.unreadable as u64);
+        poller.warn("", "it has no body, or no handle to delete it by");
+    }
     let mut commits = FuturesUnordered::new();
     let mut held = Held {
         poller,
@@ -72,6 +76,7 @@ pub(super) async fn handle(poller: &Poller, batch: Received, stop: &Cancellation
     let mut late = None;
     let third = visibility / 3;
     let mut thirds = interval_at(Instant::now() + third, third);
+    thirds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             answer = commits.next() => match answer {
@@ -101,24 +106,26 @@ async fn until(late: Option<Instant>) {
 /// Puts one message on the line; `None` where it stays in the queue.
 fn accept(poller: &Poller, message: Message) -> Option<Accepted> {
     poller.watch_receives(&message);
-    if let Some(stated) = &message.body_md5
-        && !body::is_whole(&message.body, stated)
-    {
+    let text = match &message.body_md5 {
+        Some(stated) => body::whole(message.body, stated),
+        None => Ok(message.body),
+    };
+    let Ok(text) = text else {
         poller.metrics.corrupt.inc();
         poller.warn(&message.id, "its MD5 is another one");
         return None;
-    }
+    };
     let head = KeptHead {
         headers: vec![(MESSAGE_ID.to_owned(), message.id.clone())],
         ..KeptHead::default()
     };
-    let body = body::decoded(message.body);
+    let body = body::decoded(text);
     let request = received(poller.source.clone(), head, body);
     match poller.ingest.accept(request) {
         Ok(accepted) => Some(accepted),
         Err(error) => {
             poller.metrics.left.inc();
-            poller.pressed.store(true, Relaxed);
+            poller.hold_off();
             poller.warn(&message.id, &error.to_string());
             None
         }
@@ -141,7 +148,7 @@ impl Held<'_> {
             }
             Err(error) => {
                 metrics.left.inc();
-                self.poller.pressed.store(true, Relaxed);
+                self.poller.hold_off();
                 self.poller.warn("", &error.to_string());
             }
         }
@@ -149,36 +156,52 @@ impl Held<'_> {
 
     /// Deletes what is on disk.
     async fn delete(&mut self) {
+        let failures = &self.poller.metrics.delete_failures;
+        let committed = self.committed.len();
         let mut handles: Vec<String> = self
             .committed
             .drain(..)
             .filter_map(|position| self.handles[position].take())
             .collect();
+        // Somebody else received them before they were on disk.
+        failures.inc_by((committed - handles.len()) as u64);
+        let mut why = String::new();
         for (tries, pause) in DELETE_PAUSES.into_iter().enumerate() {
             if handles.is_empty() {
                 return;
             }
             sleep(pause).await;
             let asked: Vec<&str> = handles.iter().map(String::as_str).collect();
-            let Ok(failed) = self.poller.client.delete(&asked).await else {
-                continue;
+            let failed = match self.poller.client.delete(&asked).await {
+                Ok(failed) => failed,
+                Err(error) if error.remedy() == Remedy::Somebody => {
+                    failures.inc_by(handles.len() as u64);
+                    self.poller.state.cannot_empty(&error);
+                    return;
+                }
+                Err(error) => {
+                    why = error.to_string();
+                    continue;
+                }
             };
+            if failed.len() < handles.len() {
+                self.poller.state.empties();
+            }
             let (gone, others): (Vec<_>, Vec<_>) =
                 failed.into_iter().partition(|one| one.code.is_gone());
             if tries == 0 {
                 // After the first try it may be our own that deleted them.
-                self.poller
-                    .metrics
-                    .delete_failures
-                    .inc_by(gone.len() as u64);
+                failures.inc_by(gone.len() as u64);
+            }
+            if let Some(other) = others.first() {
+                other.code.as_str().clone_into(&mut why);
             }
             handles = others.into_iter().map(|one| one.handle).collect();
         }
-        let failed = handles.len();
-        self.poller.metrics.delete_failures.inc_by(failed as u64);
-        if failed > 0 {
-            self.poller
-                .warn("", "stored and not deleted; it comes again as a duplicate");
+        failures.inc_by(handles.len() as u64);
+        if !handles.is_empty() {
+            let reason = format!("stored and not deleted, and comes again as a duplicate: {why}");
+            self.poller.warn("", &reason);
         }
     }
 
@@ -210,6 +233,9 @@ impl Held<'_> {
                 Ok(changed) => self.handles[position] = Some(changed.handle),
                 Err(error) if error.code().is_some_and(super::Code::is_gone) => {
                     self.handles[position] = None;
+                }
+                Err(error) if error.remedy() == Remedy::Somebody => {
+                    self.poller.state.cannot_empty(&error);
                 }
                 // The handle we have may still be good.
                 Err(error) => tracing::debug!(%error, "a visibility was not changed"),

@@ -7,6 +7,24 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
 
+/// The text that `stated`, hex in either case, is the MD5 of: as it was
+/// transferred, or with its line ends as a reader of XML makes them.
+///
+/// # Errors
+/// The text, where it is neither.
+pub fn whole(text: String, stated: &str) -> Result<String, String> {
+    if is_whole(&text, stated) {
+        return Ok(text);
+    }
+    if text.contains('\r') {
+        let plain = text.replace("\r\n", "\n").replace('\r', "\n");
+        if is_whole(&plain, stated) {
+            return Ok(plain);
+        }
+    }
+    Err(text)
+}
+
 /// The event's own bytes: of a text that is base64 of JSON what it encodes, of
 /// any other the text as it is, which may well be no event at all.
 pub fn decoded(text: String) -> Bytes {
@@ -15,15 +33,18 @@ pub fn decoded(text: String) -> Bytes {
         return text.into();
     }
     match BASE64_STANDARD.decode(trimmed) {
-        Ok(bytes) if serde_json::from_slice::<&serde_json::value::RawValue>(&bytes).is_ok() => {
-            bytes.into()
-        }
+        Ok(bytes) if is_json(&bytes) => bytes.into(),
         _ => text.into(),
     }
 }
 
-/// Whether `stated`, hex in either case, is the MD5 of the text as transferred.
-pub fn is_whole(text: &str, stated: &str) -> bool {
+/// Whether it is JSON, behind a byte-order mark or not.
+fn is_json(bytes: &[u8]) -> bool {
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+    serde_json::from_slice::<&serde_json::value::RawValue>(bytes).is_ok()
+}
+
+fn is_whole(text: &str, stated: &str) -> bool {
     let mut hex = [0; 32];
     let digest = Md5::digest(text.as_bytes());
     for (pair, byte) in hex.chunks_exact_mut(2).zip(digest) {
@@ -44,7 +65,10 @@ mod tests {
     fn json_stays_and_base64_of_json_is_decoded() {
         let json = r#"{"EventType":"x","UserId":1833220977561234}"#;
         let encoded = BASE64_STANDARD.encode(json);
-        let cases: [(&str, &str); 10] = [
+        let marked = format!("\u{feff}{json}");
+        let cases: [(&str, &str); 12] = [
+            (&marked, &marked),
+            (&BASE64_STANDARD.encode(&marked), &marked),
             (json, json),
             (&encoded, json),
             (&format!(" {encoded}\r\n"), json),
@@ -80,6 +104,19 @@ mod tests {
         }
         assert!(!is_whole("x", ""));
         assert!(!is_whole("x", "9D75"));
+    }
+
+    #[test]
+    fn line_ends_may_be_as_a_reader_of_xml_makes_them() {
+        let md5 = |text: &str| -> String {
+            let digest = Md5::digest(text.as_bytes());
+            digest.iter().map(|byte| format!("{byte:02X}")).collect()
+        };
+        let sent = "{\r\n\"a\":\r1}";
+        let read = "{\n\"a\":\n1}";
+        assert_eq!(whole(sent.to_owned(), &md5(sent)).unwrap(), sent);
+        assert_eq!(whole(sent.to_owned(), &md5(read)).unwrap(), read);
+        assert_eq!(whole(read.to_owned(), &md5(sent)).unwrap_err(), read);
     }
 
     proptest! {

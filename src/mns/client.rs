@@ -1,6 +1,7 @@
 //! The requests that a consumer of a queue makes.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, UNIX_EPOCH};
@@ -10,6 +11,7 @@ use axum::http::{Method, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use reqwest::{Request, Url};
 use secrecy::ExposeSecret as _;
+use tokio::sync::Semaphore;
 
 use super::credentials::{Credential, Credentials};
 use super::error::{Code, MnsError, Refusal, printable};
@@ -18,6 +20,7 @@ use super::sign;
 use super::wire::{encoded, handles_document, http, parse_date, put_secret};
 use crate::clock::Clock;
 use crate::handler::forward::failure;
+use crate::handler::tls::{CaFileError, Trust};
 
 /// The version of the API, in every request.
 const VERSION: &str = "2015-06-06";
@@ -38,6 +41,12 @@ const ANSWER_BYTES_MAX: usize = 8 << 20;
 /// How much of an answer that is none is shown.
 const BEGINNING_BYTES: usize = 120;
 
+/// How much is said about what is wrong with it; names out of it may be long.
+const PROBLEM_BYTES: usize = 200;
+
+/// Changes of visibility under way at the same time.
+const CHANGES_MAX: usize = 16;
+
 /// Talks to one queue.
 pub struct Client {
     http: reqwest::Client,
@@ -49,6 +58,8 @@ pub struct Client {
     clock: Arc<dyn Clock>,
     /// The service's clock minus ours, in seconds, once it has corrected us.
     skew: AtomicI64,
+    /// Bounds the connections that a store that takes long costs.
+    changes: Semaphore,
 }
 
 /// A client that cannot be made.
@@ -57,6 +68,9 @@ pub enum ClientError {
     /// The endpoint means nothing to an HTTP client.
     #[error("the endpoint is no absolute http or https URL")]
     Endpoint,
+    /// The file of certificate authorities cannot be used.
+    #[error(transparent)]
+    CaFile(CaFileError),
     /// The HTTP client could not be made.
     #[error("the HTTP client cannot be made")]
     Http(#[source] reqwest::Error),
@@ -67,6 +81,8 @@ pub enum ClientError {
 pub struct Received {
     /// The messages, at most as many as were asked for.
     pub messages: Vec<Message>,
+    /// Messages without what cannot be done without; they come again.
+    pub unreadable: usize,
     /// The time of the service when it answered.
     pub date: Option<Timestamp>,
 }
@@ -97,14 +113,16 @@ enum Tried {
 }
 
 impl Client {
-    /// A client for `queue` at `endpoint`, a base URL without a path. Connects
-    /// to nobody yet.
+    /// A client for `queue` at `endpoint`, a base URL without a path. Over https
+    /// it trusts the system's authorities and those in `ca_file`. Connects to
+    /// nobody yet.
     ///
     /// # Errors
     /// [`ClientError`].
     pub fn new(
         endpoint: &str,
         queue: &str,
+        ca_file: Option<&Path>,
         credentials: Arc<Credentials>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ClientError> {
@@ -112,14 +130,19 @@ impl Client {
         let url = Url::parse(endpoint).map_err(|_| ClientError::Endpoint)?;
         let host = url.host_str().ok_or(ClientError::Endpoint)?;
         let port = url.port_or_known_default().ok_or(ClientError::Endpoint)?;
+        let trust = match url.scheme() {
+            "https" => Trust::System(ca_file),
+            _ => Trust::Nobody,
+        };
         Ok(Self {
-            http: http(url.scheme() == "https", CONNECT_TIMEOUT).map_err(ClientError::Http)?,
+            http: http(trust, CONNECT_TIMEOUT)?,
             endpoint: endpoint.to_owned(),
             authority: format!("{host}:{port}"),
             queue_path: format!("/queues/{}", encoded(queue)),
             credentials,
             clock,
             skew: AtomicI64::new(0),
+            changes: Semaphore::new(CHANGES_MAX),
         })
     }
 
@@ -144,15 +167,18 @@ impl Client {
         let answer = match self.call(&call).await {
             Err(MnsError::Refused(refusal)) if refusal.code == Code::MessageNotExist => {
                 return Ok(Received {
-                    messages: Vec::new(),
                     date: refusal.date,
+                    ..Received::default()
                 });
             }
             other => other?,
         };
         let answer = whole(answer)?;
+        let (mut messages, unreadable) = answer.read(message::messages)?;
+        messages.truncate(count);
         Ok(Received {
-            messages: answer.read(message::messages)?,
+            messages,
+            unreadable,
             date: answer.date,
         })
     }
@@ -183,13 +209,27 @@ impl Client {
             },
         };
         match (self.call(&call).await, handles) {
-            (Ok(Tried::Done(_)), _) => Ok(Vec::new()),
+            (Ok(Tried::Done(answer)), _) if answer.body.trim_ascii().is_empty() => Ok(Vec::new()),
+            // A page of somebody in between, who deleted nothing.
+            (Ok(Tried::Done(answer)), _) => Err(garbled(
+                answer.status,
+                "a delete is answered without a body",
+                &answer.body,
+            )),
             (Ok(Tried::Partly(failed)), _) => Ok(failed),
             (Err(MnsError::Refused(refusal)), [handle]) if refusal.code.is_gone() => {
                 Ok(vec![NotDeleted {
                     handle: (*handle).to_owned(),
                     code: refusal.code,
                 }])
+            }
+            // It does not say which of them; one by one they tell.
+            (Err(MnsError::Refused(refusal)), several) if refusal.code.is_gone() => {
+                let mut failed = Vec::new();
+                for handle in several {
+                    failed.extend(Box::pin(self.delete(&[handle])).await?);
+                }
+                Ok(failed)
             }
             (Err(error), _) => Err(error),
         }
@@ -218,6 +258,8 @@ impl Client {
             wait: Duration::ZERO,
             what: "change of visibility",
         };
+        // It is never closed.
+        let _permit = self.changes.acquire().await;
         whole(self.call(&call).await?)?.read(message::changed)
     }
 
@@ -383,7 +425,7 @@ fn garbled(status: StatusCode, problem: &str, body: &[u8]) -> MnsError {
     let beginning = &body[..body.len().min(4 * BEGINNING_BYTES)];
     MnsError::Garbled {
         status,
-        problem: problem.to_owned(),
+        problem: printable(problem, PROBLEM_BYTES),
         beginning: printable(&String::from_utf8_lossy(beginning), BEGINNING_BYTES),
     }
 }

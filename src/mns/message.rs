@@ -1,10 +1,21 @@
 //! What MNS answers, read from XML.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::error::printable;
 use super::xml::{Element, XmlError};
+
+/// The longest id of a message that is kept, in bytes; those of MNS have 32.
+const ID_BYTES_MAX: usize = 128;
+
+/// How much of an element's name is shown.
+const NAME_BYTES_MAX: usize = 64;
+
+/// How long MNS can keep a message invisible.
+const VISIBILITY_SECONDS: RangeInclusive<u64> = 1..=12 * 3600;
 
 /// One received message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,13 +73,34 @@ pub enum AnswerError {
     Missing(&'static str),
 }
 
-/// Reads `<Messages>`, or a single `<Message>`.
-pub(super) fn messages(document: &[u8]) -> Result<Vec<Message>, AnswerError> {
+impl AnswerError {
+    /// Names may be as long as the answer.
+    fn root(root: &Element) -> Self {
+        Self::Root(printable(&root.name, NAME_BYTES_MAX))
+    }
+}
+
+/// Reads `<Messages>`, or a single `<Message>`; answers how many messages
+/// could not be read as well. They do not keep the others from being stored,
+/// and are an error only where there is no other.
+pub(super) fn messages(document: &[u8]) -> Result<(Vec<Message>, usize), AnswerError> {
     let root = Element::parse(document)?;
-    match root.name.as_str() {
-        "Messages" => root.named_children("Message").map(message).collect(),
-        "Message" => Ok(vec![message(&root)?]),
-        _ => Err(AnswerError::Root(root.name)),
+    let all: Vec<&Element> = match root.name.as_str() {
+        "Messages" => root.named_children("Message").collect(),
+        "Message" => vec![&root],
+        _ => return Err(AnswerError::root(&root)),
+    };
+    let mut read = Vec::with_capacity(all.len());
+    let mut unreadable = Vec::new();
+    for element in all {
+        match message(element) {
+            Ok(message) => read.push(message),
+            Err(error) => unreadable.push(error),
+        }
+    }
+    match unreadable.pop() {
+        Some(error) if read.is_empty() => Err(error),
+        last => Ok((read, unreadable.len() + usize::from(last.is_some()))),
     }
 }
 
@@ -83,7 +115,7 @@ fn message(element: &Element) -> Result<Message, AnswerError> {
         Timestamp::from_millisecond(millis).ok()
     };
     Ok(Message {
-        id: trimmed("MessageId").unwrap_or_default().to_owned(),
+        id: printable(trimmed("MessageId").unwrap_or_default(), ID_BYTES_MAX),
         handle: needed("ReceiptHandle")?.trim().to_owned(),
         body: needed("MessageBody")?,
         body_md5: trimmed("MessageBodyMD5").map(str::to_owned),
@@ -110,12 +142,13 @@ pub(super) fn changed(document: &[u8]) -> Result<Changed, AnswerError> {
 pub(super) fn attributes(document: &[u8]) -> Result<Attributes, AnswerError> {
     let root = Element::parse(document)?;
     if root.name != "Queue" {
-        return Err(AnswerError::Root(root.name));
+        return Err(AnswerError::root(&root));
     }
     let seconds = root.text_of("VisibilityTimeout");
+    let seconds = seconds.and_then(|text| text.trim().parse().ok());
     Ok(Attributes {
         visibility_timeout: seconds
-            .and_then(|text| text.trim().parse().ok())
+            .filter(|seconds| VISIBILITY_SECONDS.contains(seconds))
             .map(Duration::from_secs),
     })
 }
@@ -146,10 +179,16 @@ pub(super) fn refused(document: &[u8]) -> Result<Refused, AnswerError> {
                     code: super::Code::from_text(text("ErrorCode")?),
                 })
             };
-            let parts: Result<_, AnswerError> = root.named_children("Error").map(part).collect();
-            Ok(Refused::Parts(parts?))
+            let parts: Result<Vec<NotDeleted>, AnswerError> =
+                root.named_children("Error").map(part).collect();
+            let parts = parts?;
+            if parts.is_empty() {
+                // It was refused, and nobody says what of it.
+                return Err(AnswerError::Missing("Error"));
+            }
+            Ok(Refused::Parts(parts))
         }
-        _ => Err(AnswerError::Root(root.name)),
+        _ => Err(AnswerError::root(&root)),
     }
 }
 
@@ -166,12 +205,12 @@ mod tests {
 
     #[test]
     fn messages_are_read_alone_and_in_batches() {
-        let one = messages(MESSAGE.as_bytes()).unwrap();
+        let (one, _) = messages(MESSAGE.as_bytes()).unwrap();
         let batch = format!(
             "<Messages xmlns=\"http://mns.aliyuncs.com/doc/v1\">{MESSAGE}{MESSAGE}</Messages>"
         );
-        let two = messages(batch.as_bytes()).unwrap();
-        assert_eq!((one.len(), two.len()), (1, 2));
+        let (two, unreadable) = messages(batch.as_bytes()).unwrap();
+        assert_eq!((one.len(), two.len(), unreadable), (1, 2, 0));
         let message = &one[0];
         assert_eq!(message, &two[1]);
         assert_eq!(message.body, "a < b");
@@ -199,8 +238,12 @@ mod tests {
             "DequeueCount",
             "NextVisibleTime",
         ] {
-            assert_eq!(without(name).unwrap().len(), 1, "{name}");
+            assert_eq!(without(name).unwrap().0.len(), 1, "{name}");
         }
+        let odd = "<Message><MessageId>2</MessageId></Message>";
+        let batch = format!("<Messages>{odd}{MESSAGE}{odd}</Messages>");
+        let (read, unreadable) = messages(batch.as_bytes()).unwrap();
+        assert_eq!((read.len(), unreadable), (1, 2), "the others are read");
         let other = messages(b"<Queues/>");
         assert_eq!(other, Err(AnswerError::Root("Queues".to_owned())));
     }
@@ -221,8 +264,34 @@ mod tests {
             code: Code::ReceiptHandleError,
         };
         assert_eq!(refused(parts).unwrap(), Refused::Parts(vec![expected]));
+        assert!(
+            refused(b"<Errors></Errors>").is_err(),
+            "nothing is said of any"
+        );
         assert!(refused(b"<html></html>").is_err());
         assert!(refused(b"").is_err());
+    }
+
+    #[test]
+    fn numbers_and_ids_that_mean_nothing_have_their_limits() {
+        for (seconds, expected) in [
+            ("30", Some(30)),
+            (" 43200 ", Some(43_200)),
+            ("43201", None),
+            ("0", None),
+            ("18446744073709551615", None),
+            ("-1", None),
+            ("soon", None),
+        ] {
+            let document =
+                format!("<Queue><VisibilityTimeout>{seconds}</VisibilityTimeout></Queue>");
+            let read = attributes(document.as_bytes()).unwrap().visibility_timeout;
+            assert_eq!(read.map(|read| read.as_secs()), expected, "{seconds}");
+        }
+        let id = format!("\n{}", "x".repeat(10_000));
+        let document = MESSAGE.replace("5F290C926D472878-2-14D9529A8FA-200000001", &id);
+        let (read, _) = messages(document.as_bytes()).unwrap();
+        assert_eq!(read[0].id, "x".repeat(ID_BYTES_MAX));
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(super) struct OfQueue {
     pub stored: Counter,
     /// Known already.
     pub duplicate: Counter,
-    /// Not what their MD5 says.
+    /// Not what their MD5 says, or without body or handle.
     pub corrupt: Counter,
     /// Not stored, and left to come back.
     pub left: Counter,
@@ -85,7 +85,7 @@ impl QueueMetrics {
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "queue_messages",
-            "Messages received, by result: stored, duplicate, corrupt (not what their MD5 says), left (not stored, they come again)",
+            "Messages received, by result: stored, duplicate, corrupt (another MD5, no body or no handle), left (not stored, they come again)",
             self.messages.clone(),
         );
         registry.register(

@@ -10,6 +10,7 @@
 //! or over HTTP as well, is a duplicate like any other.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,6 +65,9 @@ pub struct QueueConfig {
     pub visibility_timeout: Option<Duration>,
     /// A message received more often is told about.
     pub max_receives: u32,
+    /// Certificate authorities to trust beside the system's, for an https
+    /// endpoint of one's own.
+    pub ca_file: Option<PathBuf>,
     /// What requests are signed with.
     pub credentials: CredentialsConfig,
 }
@@ -130,13 +134,16 @@ impl Queues {
             let clock: &Arc<dyn Clock> = ingest.clock();
             let credentials = Credentials::new(config.credentials.source(), Arc::clone(clock));
             let (endpoint, queue) = (&config.endpoint, &config.queue);
-            let client = Client::new(endpoint, queue, Arc::new(credentials), Arc::clone(clock))
+            let state = QueueState::new(config, Arc::clone(readiness));
+            let credentials = Arc::new(credentials);
+            let ca_file = config.ca_file.as_deref();
+            let client = Client::new(endpoint, queue, ca_file, credentials, Arc::clone(clock))
                 .map_err(|error| (name.clone(), error))?;
             let parts = Parts {
                 client,
                 ingest: Arc::clone(ingest),
                 metrics: metrics.of(name),
-                state: QueueState::new(name.clone(), queue.clone(), Arc::clone(readiness)),
+                state,
                 clock: Arc::clone(clock),
             };
             let poller = Arc::new(Poller::new(config, parts));

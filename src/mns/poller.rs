@@ -1,13 +1,11 @@
 //! The loop that empties a queue into the line.
 
 use std::sync::Arc;
-use std::sync::OnceLock;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
@@ -31,6 +29,10 @@ const VISIBILITY_DEFAULT: Duration = Duration::from_secs(30);
 /// How long the next poll waits for a store that takes nothing.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long a stop waits for a poll under way: messages may have been handed
+/// out to it, and would then be invisible to everybody for a while.
+const STOP_GRACE: Duration = Duration::from_millis(500);
+
 /// How long a stop waits for the batches at work.
 const STOP_PATIENCE: Duration = Duration::from_secs(6);
 
@@ -45,9 +47,9 @@ pub(super) struct Poller {
     pub(super) client: Client,
     pub(super) ingest: Arc<Ingest>,
     pub(super) metrics: OfQueue,
-    /// The store would not take a message; the next poll waits.
-    pub(super) pressed: AtomicBool,
-    state: QueueState,
+    pub(super) state: QueueState,
+    /// When polls may go on after the store would not take a message.
+    poll_from: Mutex<Option<Instant>>,
     clock: Arc<dyn Clock>,
     wait: Duration,
     batch: usize,
@@ -78,8 +80,8 @@ impl Poller {
             client: parts.client,
             ingest: parts.ingest,
             metrics: parts.metrics,
-            pressed: AtomicBool::new(false),
             state: parts.state,
+            poll_from: Mutex::default(),
             clock: parts.clock,
             wait: config.wait,
             batch: config.batch,
@@ -93,10 +95,7 @@ impl Poller {
     /// Polls until `stop`, and then finishes or gives back what it holds.
     pub(super) async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut batches = JoinSet::new();
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = self.poll(&mut batches, &stop) => {}
-        }
+        self.poll(&mut batches, &stop).await;
         let finished = async { while batches.join_next().await.is_some() {} };
         if timeout(STOP_PATIENCE, finished).await.is_err() {
             let source = self.source.as_str();
@@ -107,19 +106,29 @@ impl Poller {
         }
     }
 
-    /// Polls for ever.
+    /// Polls until `stop`.
     async fn poll(self: &Arc<Self>, batches: &mut JoinSet<()>, stop: &CancellationToken) {
         let mut backoff = Backoff::default();
-        self.learn_visibility().await;
-        loop {
-            while batches.len() >= BATCHES_MAX {
-                // A panic in one was logged by the panic hook; its messages come again.
-                let _ = batches.join_next().await;
+        let mut pause = Duration::ZERO;
+        stop.run_until_cancelled(self.learn_visibility()).await;
+        while !stop.is_cancelled() {
+            let ready = async {
+                sleep(pause).await;
+                while batches.len() >= BATCHES_MAX {
+                    // A panic in one was logged by the panic hook; its messages come again.
+                    let _ = batches.join_next().await;
+                }
+                while batches.try_join_next().is_some() {}
+                self.wait_for_the_store().await;
+            };
+            if stop.run_until_cancelled(ready).await.is_none() {
+                return;
             }
-            while batches.try_join_next().is_some() {}
-            self.wait_for_the_store().await;
             let since = Instant::now();
-            let pause = match self.client.receive(self.batch, self.wait).await {
+            let Some(received) = self.receive(stop).await else {
+                return;
+            };
+            pause = match received {
                 Ok(received) if received.messages.is_empty() => {
                     self.state.works();
                     self.after_empty(&mut backoff, since.elapsed())
@@ -130,11 +139,22 @@ impl Poller {
                     backoff.reset();
                     let (poller, stop) = (Arc::clone(self), stop.clone());
                     batches.spawn(async move { batch::handle(&poller, received, &stop).await });
-                    continue;
+                    Duration::ZERO
                 }
                 Err(error) => self.after_failure(&mut backoff, &error),
             };
-            sleep(pause).await;
+        }
+    }
+
+    /// One poll; `None` where `stop` came and nothing else.
+    async fn receive(&self, stop: &CancellationToken) -> Option<Result<Received, MnsError>> {
+        let given_up = async {
+            stop.cancelled().await;
+            sleep(STOP_GRACE).await;
+        };
+        tokio::select! {
+            received = self.client.receive(self.batch, self.wait) => Some(received),
+            () = given_up => None,
         }
     }
 
@@ -160,12 +180,25 @@ impl Poller {
 
     /// A message that cannot be stored would only use up its receives.
     async fn wait_for_the_store(&self) {
-        if self.pressed.swap(false, Relaxed) {
-            sleep(STORE_PAUSE).await;
+        let from = *self.poll_from();
+        if let Some(from) = from {
+            sleep_until(from).await;
         }
         while self.ingest.store_health().is_err() {
             sleep(STORE_PAUSE).await;
         }
+    }
+
+    /// Says that the store would not take a message; all polls wait a while.
+    pub(super) fn hold_off(&self) {
+        *self.poll_from() = Some(Instant::now() + STORE_PAUSE);
+    }
+
+    fn poll_from(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        // A panic cannot leave it half changed.
+        self.poll_from
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Over the cap on long polls MNS answers at once instead of waiting.
@@ -211,10 +244,12 @@ impl Poller {
         visibility.max(Duration::from_secs(1))
     }
 
+    /// By the clock that stamped the messages, where the answer tells it.
     pub(super) fn observe_lag(&self, batch: &Received) {
         let sent = batch.messages.iter().filter_map(|one| one.enqueued_at);
         if let Some(oldest) = sent.min() {
-            let lag = self.clock.now().duration_since(oldest);
+            let now = batch.date.unwrap_or_else(|| self.clock.now());
+            let lag = now.duration_since(oldest);
             self.metrics.lag.set(lag.as_secs_f64().max(0.0));
         }
     }

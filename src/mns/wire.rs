@@ -7,6 +7,7 @@ use axum::http::header::{HeaderMap, HeaderValue};
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::client::ClientError;
 use super::xml;
 use crate::handler::tls::{Trust, client_config};
 
@@ -26,16 +27,11 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
 /// A client that follows no redirect, asks no proxy and repeats nothing but
 /// what a closed connection never took.
 pub(super) fn http(
-    with_tls: bool,
+    trust: Trust<'_>,
     connect_timeout: Duration,
-) -> Result<reqwest::Client, reqwest::Error> {
-    let trust = if with_tls {
-        Trust::System(None)
-    } else {
-        Trust::Nobody
-    };
-    let tls = client_config(trust, &[b"http/1.1"]).expect("no file is read that could be broken");
-    reqwest::Client::builder()
+) -> Result<reqwest::Client, ClientError> {
+    let tls = client_config(trust, &[b"http/1.1"]).map_err(ClientError::CaFile)?;
+    let client = reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
@@ -43,7 +39,8 @@ pub(super) fn http(
         .pool_idle_timeout(IDLE_TIMEOUT)
         .tcp_keepalive(LIVENESS_TIMEOUT)
         .tcp_user_timeout(LIVENESS_TIMEOUT)
-        .build()
+        .build();
+    client.map_err(ClientError::Http)
 }
 
 pub(super) fn encoded(text: &str) -> String {

@@ -105,7 +105,7 @@ impl Activity {
         minute.micros_max.fetch_max(micros, Relaxed);
     }
 
-    /// The last `minutes`, the current one last; at most [`MINUTES`].
+    /// The last `minutes`, the current one last; at most `MINUTES`.
     pub fn last(&self, now: Timestamp, minutes: usize) -> Vec<MinuteActivity> {
         let current = number(now);
         let minutes = i64::try_from(minutes.min(MINUTES)).unwrap_or(0);

@@ -370,6 +370,7 @@ impl Inner {
                 return Err(rejection);
             }
         };
+        accepted.began(genuine.since);
         tokio::select! { biased;
             stored = &mut accepted => return Ok(stored?),
             () = late => {}

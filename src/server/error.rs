@@ -83,7 +83,8 @@ impl Rejection {
             Self::TooManyWrongTokens => StatusCode::TOO_MANY_REQUESTS,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::Peer | Self::Denied(Denied::ForeignHost | Denied::CrossOrigin) => {
+            Self::Peer
+            | Self::Denied(Denied::ForeignHost | Denied::CrossOrigin | Denied::ForgedForm) => {
                 StatusCode::FORBIDDEN
             }
             Self::Signature(_)
@@ -104,15 +105,15 @@ impl Rejection {
 
     /// What the asker of the admin listener is told beside the title, so that
     /// it can be put right. Senders of callbacks are told nothing.
-    fn detail(&self) -> Option<String> {
+    pub(super) fn detail(&self) -> Option<String> {
         match self {
             Self::Unknown(detail) | Self::BadRequest(detail) | Self::Conflict(detail) => {
                 Some(detail.clone())
             }
             Self::Busy(detail) => Some((*detail).to_owned()),
-            Self::Denied(Denied::ForeignHost | Denied::CrossOrigin | Denied::NotJson) => {
-                Some(self.to_string())
-            }
+            Self::Denied(
+                Denied::ForeignHost | Denied::CrossOrigin | Denied::NotJson | Denied::ForgedForm,
+            ) => Some(self.to_string()),
             _ => None,
         }
     }

@@ -27,6 +27,7 @@ mod io;
 mod judge;
 mod messages;
 pub mod metrics;
+mod page;
 mod peer;
 mod refusal;
 mod registry;

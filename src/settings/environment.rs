@@ -154,6 +154,7 @@ fn coerced(text: &str, wanted: &str) -> Option<Value> {
     let text = text.trim();
     match wanted {
         "integer" => text.parse::<i64>().ok().map(Value::from),
+        "number" => text.parse::<f64>().ok().map(Value::from),
         "boolean" => text.parse::<bool>().ok().map(Value::from),
         "array" => parsed(text).filter(Value::is_array),
         "object" => parsed(text).filter(Value::is_object),

@@ -36,7 +36,10 @@ fn mask(schema: &Schema, node: &Node<'_>, value: &Value) -> Option<toml::Value> 
         }
         Value::String(text) => Some(toml::Value::String(text.clone())),
         Value::Bool(flag) => Some(toml::Value::Boolean(*flag)),
-        Value::Number(number) => number.as_i64().map(toml::Value::Integer),
+        Value::Number(number) => number
+            .as_i64()
+            .map(toml::Value::Integer)
+            .or_else(|| number.as_f64().map(toml::Value::Float)),
         Value::Null => None,
     }
 }

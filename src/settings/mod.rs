@@ -21,6 +21,7 @@ use crate::dispatch::{DispatchConfig, LaneConfig};
 use crate::ingest::SourceConfig;
 use crate::mns::QueueConfig;
 use crate::server::{AdminConfig, ServerConfig};
+use crate::trace::TraceConfig;
 
 mod defaults;
 mod environment;
@@ -53,6 +54,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// Hand-over, limits and the drain.
     pub dispatch: DispatchConfig,
+    /// Where traces go, where they were asked for.
+    pub traces: Option<TraceConfig>,
     /// The HTTP sources, by name.
     pub sources: Vec<SourceConfig>,
     /// The queues, by name.
@@ -74,6 +77,10 @@ pub struct StoreSettings {
     pub retention: Duration,
     /// How long events with a dead delivery are kept.
     pub retention_dead: Duration,
+    /// Bytes in use above which the oldest finished events go early.
+    pub retention_bytes: Option<u64>,
+    /// Bytes that should stay free on the disk; 0 where it does not matter.
+    pub disk_free_min: u64,
 }
 
 /// A configuration that can be used.

@@ -17,6 +17,7 @@ pub(super) struct RawSettings {
     pub(super) admin: RawAdmin,
     pub(super) store: RawStore,
     pub(super) dispatch: RawDispatch,
+    pub(super) telemetry: RawTelemetry,
     pub(super) sources: BTreeMap<String, RawSource>,
     pub(super) handlers: BTreeMap<String, RawHandler>,
 }
@@ -51,6 +52,8 @@ pub(super) struct RawStore {
     pub(super) dedup_entries_max: u32,
     pub(super) retention: String,
     pub(super) retention_dead: String,
+    pub(super) retention_bytes: Option<u64>,
+    pub(super) disk_free_min: u64,
 }
 
 #[derive(Deserialize)]
@@ -58,6 +61,15 @@ pub(super) struct RawDispatch {
     pub(super) queue_capacity: usize,
     pub(super) queue_bytes_max: usize,
     pub(super) drain: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct RawTelemetry {
+    pub(super) otlp_endpoint: Option<String>,
+    pub(super) otlp_headers: Option<BTreeMap<String, SecretString>>,
+    pub(super) otlp_headers_file: Option<PathBuf>,
+    pub(super) sample_ratio: f64,
+    pub(super) service_name: String,
 }
 
 #[derive(Deserialize)]
@@ -76,6 +88,7 @@ pub(super) struct RawSource {
     pub(super) pollers: Option<usize>,
     pub(super) visibility_timeout: Option<String>,
     pub(super) max_receives: Option<u32>,
+    pub(super) ca_file: Option<PathBuf>,
     pub(super) credentials: Option<RawCredentials>,
 }
 

@@ -205,7 +205,8 @@ impl<'a> Report<'a> {
         (
             format!("{found} is out of range"),
             Some(format!(
-                "write a whole number from {} to {}",
+                "write {} from {} to {}",
+                self.node.text("title").unwrap_or("a number"),
                 bound("minimum"),
                 bound("maximum")
             )),

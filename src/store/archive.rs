@@ -39,8 +39,10 @@ pub trait Archive: Send + Sync + 'static {
     /// [`StoreError::Unavailable`].
     async fn tail(&self, position: Option<TailPosition>, limit: u32) -> Result<Tail, StoreError>;
 
-    /// How many events were stored in each minute from `since` on, by source,
-    /// type and outcome. May lag by a few seconds.
+    /// How many events were stored in each minute from the minute of `since`
+    /// on, by source, type and outcome. Reaches back a week at most, and may lag
+    /// by a few seconds, more after the store grew without this program. Rare
+    /// types beyond the first few thousand are counted together as `other`.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -296,7 +298,7 @@ pub enum Redelivery {
     One(EventId),
     /// Of those that a filter lets through, newest first. Where it asks for a
     /// status, or for a handler, only such deliveries get a new round.
-    Matching(EventFilter, Page),
+    Matching(Box<EventFilter>, Page),
 }
 
 /// What a redelivery did, or would do.

@@ -1,6 +1,7 @@
 //! What a store counts and measures about itself.
 
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
@@ -24,6 +25,30 @@ pub struct StoreMetrics {
     pub disk_free_bytes: Gauge,
     /// How far back duplicates are known.
     pub dedup_window_seconds: Gauge,
+    /// Events removed before their time.
+    pub early_purged: EarlyPurged,
+}
+
+/// Events removed before their time, by what was lacking.
+#[derive(Debug, Clone)]
+pub struct EarlyPurged {
+    family: Family<[(&'static str, &'static str); 1], Counter>,
+    /// The store was larger than its limit.
+    pub bytes: Counter,
+    /// Its disk had too little room.
+    pub disk: Counter,
+}
+
+impl Default for EarlyPurged {
+    fn default() -> Self {
+        let family = Family::<[(&'static str, &'static str); 1], Counter>::default();
+        let of = |cause| family.get_or_create(&[("cause", cause)]).clone();
+        Self {
+            bytes: of("retention_bytes"),
+            disk: of("disk_free_min"),
+            family,
+        }
+    }
 }
 
 impl Default for StoreMetrics {
@@ -37,6 +62,7 @@ impl Default for StoreMetrics {
             wal_bytes: Gauge::default(),
             disk_free_bytes: Gauge::default(),
             dedup_window_seconds: Gauge::default(),
+            early_purged: EarlyPurged::default(),
         }
     }
 }
@@ -79,6 +105,11 @@ impl StoreMetrics {
             "dedup_window_seconds",
             "How far back duplicates are known",
             self.dedup_window_seconds.clone(),
+        );
+        registry.register(
+            "early_purged_events",
+            "Finished events removed before their retention, by the setting that asked for it",
+            self.early_purged.family.clone(),
         );
     }
 }

@@ -27,7 +27,7 @@ pub mod sqlite;
 
 pub use archive::Archive;
 pub use metrics::StoreMetrics;
-pub use sqlite::StoreLock;
+pub use sqlite::{StoreLock, tools};
 
 /// Keeps events and their deliveries, and loses none that it acknowledged.
 ///

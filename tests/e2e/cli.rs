@@ -1,6 +1,6 @@
 //! Commands and exit codes.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::harness::{Folder, output};
 
@@ -40,6 +40,46 @@ fn usage_errors_are_64_and_help_is_0() {
     assert_eq!(output(program().arg("--no-such-flag")).0, 64);
     assert_eq!(output(program().arg("no-such-command")).0, 64);
     assert_eq!(output(program().arg("--help")).0, 0);
+}
+
+/// As `… | head -1` does it, once it has its line.
+#[test]
+fn a_reader_that_has_seen_enough_ends_a_command_quietly() {
+    let folder = Folder::new("");
+    for arguments in [
+        &["completions", "bash"][..],
+        &["schema"],
+        &["check"],
+        &["sign", "--url", "https://a.example/", "--key", "k"],
+        &["--help"],
+    ] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = folder.command();
+        let child = command.args(arguments).stdout(writer);
+        let child = child.stderr(Stdio::piped()).spawn();
+        let ended = child.expect("it starts").wait_with_output();
+        let ended = ended.expect("it ends");
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(stderr, "", "{arguments:?}");
+        assert_eq!(ended.status.code(), Some(0), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_file_where_the_folder_of_the_store_is_to_be_is_called_one() {
+    let folder = Folder::new("");
+    std::fs::write(folder.path("data"), "").expect("a file");
+    for path in ["data/events.db", "data/deeper/events.db"] {
+        let path = folder.path(path).display().to_string();
+        let mut command = folder.command();
+        command.env("IMS_RECEIVER__STORE__PATH", path);
+        let (code, stdout, stderr) = output(command.arg("serve"));
+        let said = format!("{stdout}{stderr}");
+        assert_eq!(code, 64, "{said}");
+        assert!(said.contains("data is a file"), "{said}");
+        assert!(!said.contains("chown"), "{said}");
+    }
 }
 
 #[test]

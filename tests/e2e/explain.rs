@@ -348,7 +348,11 @@ fn standard_input_is_read_and_what_cannot_be_is_bad_usage() {
     assert!(text(said.stdout).contains("audit gets it"));
 
     for (source, file, words) in [
-        ("nobody", "capture.http", "the sources are default, relay"),
+        (
+            "nobody",
+            "capture.http",
+            "receiver.toml has no source \"nobody\"; those of kind \"http\" are default, relay",
+        ),
         ("default", "no-such-file", "no-such-file"),
         ("default", ".", "directory"),
     ] {

@@ -186,7 +186,7 @@ fn a_redirect_is_not_followed_and_tried_again() {
 }
 
 /// A certificate for `localhost`, and the PEM text of its authority.
-fn own_authority() -> (TlsAcceptor, String) {
+pub fn own_authority() -> (TlsAcceptor, String) {
     let mut authority = rcgen::CertificateParams::new(Vec::new()).expect("no names");
     authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let key = rcgen::KeyPair::generate().expect("a key");

@@ -1,6 +1,7 @@
 //! The built program, tried from outside: over sockets, through its files, by
 //! signals. One file per promise.
 
+mod collector;
 mod destination;
 mod harness;
 /// The queue service that IMS writes into, played on loopback.
@@ -30,12 +31,20 @@ mod hang_up;
 mod keys;
 /// Acceptance and refusal, duplicates, and what the admin listener tells.
 mod line;
+/// The series of the contract, and what monitoring builds on.
+mod metrics;
 /// Events from a queue: stored before they are deleted, whatever goes wrong.
 mod mns;
 /// Where the key of a queue comes from, and keys that expire.
 mod mns_credentials;
 /// The official SDKs against the same queue service, and our program after them.
 mod mns_sdks;
+/// Queues that cannot be read or emptied: said once, and mended by themselves.
+mod mns_trouble;
+/// What an operator does at a terminal: find events, send them again, look.
+mod operator;
+/// The web page in a browser.
+mod page;
 /// nginx and HAProxy in front, as `config/` sets them up.
 mod proxies;
 /// What is said about those who were turned away, and signatures used twice.
@@ -52,5 +61,9 @@ mod schemathesis;
 mod shell;
 /// Stops: drained, exit 0, nothing lost.
 mod shutdown;
+/// The store's file: checked, copied under load, made smaller, kept in bounds.
+mod store;
 /// Thousands of strangers, silent or forging, beside genuine senders.
 mod strangers;
+/// One trace per event, and a collector that nobody depends on.
+mod traces;

@@ -175,7 +175,7 @@ fn an_issuer_that_is_gone_for_a_while_costs_nothing_while_keys_are_valid() {
     let times = Arc::new(AtomicU32::new(0));
     let uri = Service::start(move |_| match times.fetch_add(1, Ordering::SeqCst) {
         0 => (200, metadata_answer(&issue())),
-        _ => (500, "down".to_owned()),
+        _ => (500, "down ".repeat(10_000)),
     });
     let folder = folder(&emulator)
         .variable("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true")
@@ -189,6 +189,8 @@ fn an_issuer_that_is_gone_for_a_while_costs_nothing_while_keys_are_valid() {
         let told = |line: &String| line.contains("the old ones are still valid");
         service.log().iter().any(told).then_some(())
     });
+    let longest = service.log().iter().map(String::len).max();
+    assert!(longest < Some(2000), "{longest:?}");
     is_read(&emulator, 2);
     assert_eq!(service.get("/readyz"), (200, "ready\n".to_owned()));
 }
@@ -264,6 +266,26 @@ fn an_oidc_token_is_changed_for_a_key_at_sts() {
 }
 
 #[test]
+fn a_profile_that_cannot_be_used_is_told_before_another_key_signs() {
+    let emulator = emulator();
+    let (_, issue) = issuer(&emulator, 3600);
+    let uri = Service::start(move |_| (200, metadata_answer(&issue())));
+    let folder = folder(&emulator)
+        .variable("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true")
+        .variable(
+            "ALIBABA_CLOUD_CREDENTIALS_URI",
+            format!("http://{}/", uri.address),
+        );
+    std::fs::create_dir(folder.path("home/.aliyun")).expect("a folder");
+    let profile = r#"{"current":"p","profiles":[{"name":"p","mode":"CloudSSO"}]}"#;
+    std::fs::write(folder.path("home/.aliyun/config.json"), profile).expect("a file");
+    let service = folder.start();
+    is_read(&emulator, 1);
+    let told = |line: &&String| line.contains("CloudSSO") && line.contains("WARN");
+    assert_eq!(service.log().iter().filter(told).count(), 1);
+}
+
+#[test]
 fn check_says_where_the_key_would_come_from_and_not_the_key() {
     let emulator = Emulator::start(&[QUEUE]);
     let says = |folder: Folder, words: &str| {
@@ -285,6 +307,11 @@ fn check_says_where_the_key_would_come_from_and_not_the_key() {
     says(folder(&emulator), "the role of the instance");
     let none = folder(&emulator).variable("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true");
     says(none, "nowhere");
+    let role = folder(&emulator);
+    std::fs::create_dir(role.path("home/.aliyun")).expect("a folder");
+    let profile = r#"{"current":"p","profiles":[{"name":"p","mode":"RamRoleArn"}]}"#;
+    std::fs::write(role.path("home/.aliyun/config.json"), profile).expect("a file");
+    says(role, "passed over: profile \"p\"");
     let table = format!(
         "[sources.queue.credentials]\naccess_key_id = \"{KEY_ID}\"\naccess_key_secret = \"{KEY_SECRET}\"\n"
     );

@@ -292,12 +292,12 @@ fn the_list_is_asked_as_agreed() {
     let folder = folder();
     let service = folder.start();
     for (query, words) in [
-        ("?limit=0", "`limit` is a number from 1 to 1000"),
-        ("?limit=many", "`limit` is a number"),
-        ("?reason=bad", "`reason` is one of missing, "),
+        ("?limit=0", "`limit`: write a number from 1 to 1000"),
+        ("?limit=many", "`limit`: write a number"),
+        ("?reason=bad", "`reason`: "),
         (
             "?reasons=peer",
-            "the parameters are `limit`, `source` and `reason`",
+            "`reasons`: is no parameter here; there are ",
         ),
     ] {
         let (status, answer) = service.get(&format!("/api/refusals{query}"));

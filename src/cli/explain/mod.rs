@@ -12,8 +12,9 @@ use jiff::Timestamp;
 use super::usage::UsageError;
 use crate::clock::Clock;
 use crate::ingest::SourceConfig;
+use crate::mns::QueueConfig;
 use crate::server::explain::{JudgedAt, explain};
-use crate::settings::{OneLine, Settings};
+use crate::settings::{Loaded, OneLine};
 use report::Report;
 
 mod report;
@@ -72,11 +73,12 @@ impl ExplainArgs {
     /// `out` is gone.
     pub async fn run(
         self,
-        settings: &Settings,
+        loaded: &Loaded,
         clock: &dyn Clock,
         out: &mut dyn Write,
     ) -> anyhow::Result<ExitCode> {
-        let source = find(settings, &self.source)?;
+        let settings = &loaded.settings;
+        let source = find(loaded, &self.source)?;
         let capture = read(&self.request, settings.server.body_bytes_max)?;
         let at = match self.at {
             At::Now => JudgedAt::Time(clock.now()),
@@ -98,20 +100,27 @@ impl ExplainArgs {
     }
 }
 
-fn find<'s>(settings: &'s Settings, name: &str) -> Result<&'s SourceConfig, UsageError> {
-    let mut sources = settings.sources.iter();
-    let found = sources.find(|source| source.name.as_str() == name);
+/// The file is named, since it may be one of several that are looked for.
+fn find<'l>(loaded: &'l Loaded, name: &str) -> Result<&'l SourceConfig, UsageError> {
+    let sources = &loaded.settings.sources;
+    let found = sources.iter().find(|source| source.name.as_str() == name);
     found.ok_or_else(|| {
-        let names: Vec<&str> = settings
-            .sources
-            .iter()
-            .map(|one| one.name.as_str())
-            .collect();
-        UsageError(format!(
-            "there is no source \"{}\"; the sources are {}",
-            OneLine(name),
-            names.join(", ")
-        ))
+        let file = loaded.path.display();
+        let names: Vec<&str> = sources.iter().map(|one| one.name.as_str()).collect();
+        let is_queue = |queue: &QueueConfig| queue.name.as_str() == name;
+        let problem = if loaded.settings.queues.iter().any(is_queue) {
+            format!(
+                "source \"{}\" of {file} is a queue, to which nobody sends requests",
+                OneLine(name)
+            )
+        } else {
+            format!("{file} has no source \"{}\"", OneLine(name))
+        };
+        UsageError(if names.is_empty() {
+            format!("{problem}; it has none of kind \"http\"")
+        } else {
+            format!("{problem}; those of kind \"http\" are {}", names.join(", "))
+        })
     })
 }
 

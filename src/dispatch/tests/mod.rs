@@ -16,6 +16,7 @@ use crate::handler::log::{LogConfig, LogOutput};
 use crate::handler::{HandlerError, Retry, testing};
 use crate::store::{Backlog, Claimed, Enrolled, Full, History, Purge, Purged, Receipt};
 
+mod keeping;
 mod pausing;
 
 /// More than anything here takes.

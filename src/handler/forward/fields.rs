@@ -3,7 +3,9 @@
 use axum::http::header::HeaderValue;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
+use crate::delivery::Delivery;
 use crate::event::NewEvent;
+use crate::trace::{Caller, Tracer};
 
 /// Header values made of event fields have at most this many bytes.
 const VALUE_BYTES_MAX: usize = 256;
@@ -46,6 +48,15 @@ pub(super) fn content_type(event: &NewEvent, notes: &mut Vec<String>) -> HeaderV
         notes.push("content-type as received cannot be repeated".to_owned());
         CONTENT_TYPE_DEFAULT
     })
+}
+
+/// What the destination's own trace hangs on: the attempt's span where there
+/// are traces, else what the request brought along, unchanged.
+pub(super) fn traceparent(tracer: Option<&Tracer>, delivery: &Delivery) -> Option<HeaderValue> {
+    match tracer {
+        Some(tracer) => HeaderValue::try_from(tracer.traceparent(delivery)).ok(),
+        None => HeaderValue::from_str(Caller::valid_text_of(&delivery.event.content.head)?).ok(),
+    }
 }
 
 /// A header field of the request that brought the event.

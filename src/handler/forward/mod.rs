@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::{BuildContext, BuildError, Handler, HandlerError, Retry, add_notes};
 use crate::clock::Clock;
 use crate::delivery::{Delivery, Reason, Report};
+use crate::trace::Tracer;
 
 mod answer;
 mod destination;
@@ -58,6 +59,7 @@ pub struct ForwardHandler {
     timeout: Duration,
     connect_timeout: Duration,
     clock: Arc<dyn Clock>,
+    tracer: Option<Tracer>,
 }
 
 /// A destination that does not answer a connect within this is not there.
@@ -87,6 +89,7 @@ impl ForwardHandler {
             timeout: context.timeout,
             connect_timeout,
             clock: Arc::clone(&context.clock),
+            tracer: context.tracer.clone(),
         })
     }
 
@@ -107,6 +110,9 @@ impl ForwardHandler {
         if event.content.body.is_empty() {
             // The client leaves it out then, and many servers want one.
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        if let Some(traceparent) = fields::traceparent(self.tracer.as_ref(), delivery) {
+            headers.insert("traceparent", traceparent);
         }
         let mut set = |name: &'static str, value: &str| {
             let value = fields::value(name, value, notes);

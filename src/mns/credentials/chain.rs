@@ -22,7 +22,9 @@ use reqsign_aliyun_oss::{
 use reqsign_core::{Context, Env, Error, FileRead, HttpSend, ProvideCredentialDyn};
 use tokio::sync::OnceCell;
 
-use super::{Credential, CredentialSource, CredentialsError};
+use super::{Credential, CredentialSource, CredentialsError, profiles};
+use crate::handler::tls::Trust;
+use crate::mns::error::printable;
 use crate::mns::wire::http;
 
 /// The metadata service of an instance is next door, or not there at all.
@@ -30,6 +32,9 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// STS and whoever a credentials URI names.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How much of a provider's own words is shown; some repeat a whole answer.
+const WORDS_BYTES_MAX: usize = 300;
 
 /// Answers with credentials are short.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
@@ -46,7 +51,7 @@ impl Variables {
         Self(all.into_iter().collect())
     }
 
-    fn has(&self, name: &str) -> bool {
+    pub(super) fn has(&self, name: &str) -> bool {
         self.0.get(name).is_some_and(|value| !value.is_empty())
     }
 
@@ -119,6 +124,15 @@ impl Place {
         }
     }
 
+    /// Why a place that somebody wrote gave nothing.
+    fn remark(self, variables: &Variables) -> Option<String> {
+        match self {
+            Self::CliFile => profiles::cli_file(variables),
+            Self::ProfileFile => profiles::profile_file(variables),
+            _ => None,
+        }
+    }
+
     /// Whether it answers without asking anybody over the network.
     fn is_local(self) -> bool {
         matches!(self, Self::Environment | Self::CliFile | Self::ProfileFile)
@@ -173,20 +187,32 @@ impl Chain {
     /// Where credentials would come from, as far as that can be told without
     /// asking anybody over the network.
     pub async fn would_use(&self) -> String {
+        let (place, remarks) = self.local_search().await;
+        if remarks.is_empty() {
+            place
+        } else {
+            format!("{place}; passed over: {}", remarks.join("; "))
+        }
+    }
+
+    async fn local_search(&self) -> (String, Vec<String>) {
+        let mut remarks = Vec::new();
         for place in Place::ALL {
             if !place.is_configured(&self.variables) {
                 continue;
             }
+            let name = place.name();
             if !place.is_local() {
-                return format!("{}, which is asked at the start", place.name());
+                return (format!("{name}, which is asked at the start"), remarks);
             }
             match self.fetch_from(place).await {
-                Ok(Some(_)) => return place.name().to_owned(),
-                Ok(None) => {}
-                Err(error) => return format!("{}, which cannot be used: {error}", place.name()),
+                Ok(Some(_)) => return (name.to_owned(), remarks),
+                Ok(None) => remarks.extend(place.remark(&self.variables)),
+                Err(error) => return (format!("{name}, which cannot be used: {error}"), remarks),
             }
         }
-        "nowhere: none of the usual places has any".to_owned()
+        let nowhere = "nowhere: none of the usual places has any";
+        (nowhere.to_owned(), remarks)
     }
 
     async fn fetch_from(&self, place: Place) -> Result<Option<Credential>, String> {
@@ -198,7 +224,7 @@ impl Chain {
         }
         let provider = place.provider(&self.variables);
         let found = provider.provide_credential_dyn(&context).await;
-        match found.map_err(|error| error.to_string())? {
+        match found.map_err(|error| printable(&error.to_string(), WORDS_BYTES_MAX))? {
             Some(found) => Ok(Some(ours(found)?)),
             None => Ok(None),
         }
@@ -218,7 +244,7 @@ impl CredentialSource for Chain {
                 Err(error) => Err(CredentialsError(format!("{}: {error}", place.name()))),
             };
         }
-        let mut failed = String::new();
+        let (mut remarks, mut failed): (Vec<String>, _) = (Vec::new(), None);
         for place in Place::ALL {
             if !place.is_configured(&self.variables) {
                 continue;
@@ -226,22 +252,28 @@ impl CredentialSource for Chain {
             match self.fetch_from(place).await {
                 Ok(Some(credential)) => {
                     tracing::info!(from = place.name(), "credentials found");
+                    if !remarks.is_empty() {
+                        let passed_over = remarks.join("; ");
+                        tracing::warn!(passed_over, "credentials that come first cannot be used");
+                    }
                     // Another task may have been first, with the same result.
                     self.found.set(place).ok();
                     return Ok(credential);
                 }
-                Ok(None) => {}
+                Ok(None) => remarks.extend(place.remark(&self.variables)),
                 // Every machine is asked whether it is an instance, and most are none.
                 Err(error) if place == Place::InstanceRole => {
-                    failed = format!("; {}: {error}", place.name());
+                    failed = Some(format!("{}: {error}", place.name()));
                 }
                 Err(error) => {
                     return Err(CredentialsError(format!("{}: {error}", place.name())));
                 }
             }
         }
+        remarks.extend(failed);
+        let remarks: String = remarks.iter().map(|one| format!("; {one}")).collect();
         Err(CredentialsError(format!(
-            "none of the usual places has any{failed}; set ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET, or write `credentials`"
+            "none of the usual places has any{remarks}; set ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET, or write `credentials`"
         )))
     }
 }
@@ -293,7 +325,12 @@ impl Http {
             Place::InstanceRole => (false, METADATA_TIMEOUT),
             _ => (true, TIMEOUT),
         };
-        let client = http(with_tls, timeout);
+        let trust = if with_tls {
+            Trust::System(None)
+        } else {
+            Trust::Nobody
+        };
+        let client = http(trust, timeout);
         let client = client.map_err(|_| "the HTTP client cannot be made".to_owned())?;
         Ok(Self { client, timeout })
     }

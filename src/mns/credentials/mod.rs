@@ -1,12 +1,12 @@
 //! What requests are signed with, and where it comes from.
 //!
 //! A [`CredentialSource`] fetches; [`Credentials`] keeps what it fetched, asks
-//! again well before it expires, one at a time, and goes on with the old ones
-//! while they are valid.
+//! again well before it expires, one at a time and beside the requests, and
+//! goes on with the old ones while they are valid.
 
 use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -14,9 +14,11 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Mutex;
 
 use crate::clock::Clock;
+use crate::throttle::Throttle;
 
 mod chain;
 mod fixed;
+mod profiles;
 
 pub use chain::{Chain, Variables};
 pub use fixed::{Fixed, Reread};
@@ -28,6 +30,9 @@ const AHEAD_MAX: Duration = Duration::from_secs(15 * 60);
 /// After a refresh that failed the old credentials are used this long before
 /// the next.
 const REFRESH_PAUSE: Duration = Duration::from_secs(10);
+
+/// A renewal that fails is told once in this span.
+const TOLD_SPAN: Duration = Duration::from_secs(60);
 
 /// A key with its secret, and a token where it is temporary.
 #[derive(Clone)]
@@ -61,14 +66,28 @@ pub struct CredentialsError(pub String);
 pub struct Credentials {
     source: Box<dyn CredentialSource>,
     clock: Arc<dyn Clock>,
-    /// Locked while they are fetched, so that one fetch serves all who wait.
-    kept: Mutex<Option<Kept>>,
+    state: StdMutex<State>,
+    /// Held while they are fetched, so that one fetch serves all who wait.
+    fetching: Arc<Mutex<()>>,
+    told: Throttle,
+}
+
+#[derive(Default)]
+struct State {
+    kept: Option<Kept>,
+    /// How often they were fetched, and what the last fetch failed with.
+    fetches: u64,
+    failed: Option<CredentialsError>,
 }
 
 struct Kept {
     credential: Arc<Credential>,
+    /// From when on they are not used any more.
+    valid_until: Option<Timestamp>,
     /// When to ask again.
     refresh_at: Option<Timestamp>,
+    /// When they were fetched again after a refusal and were the same.
+    same_at: Option<Timestamp>,
 }
 
 impl Credentials {
@@ -77,34 +96,31 @@ impl Credentials {
         Self {
             source,
             clock,
-            kept: Mutex::new(None),
+            state: StdMutex::default(),
+            fetching: Arc::default(),
+            told: Throttle::new(1, TOLD_SPAN),
         }
     }
 
-    /// The credentials to sign with now.
+    /// The credentials to sign with now. Those that are soon to expire are
+    /// renewed beside the request, which does not wait for it.
     ///
     /// # Errors
     /// [`CredentialsError`] where none could be fetched and none are kept that
     /// are still valid.
-    pub async fn current(&self) -> Result<Arc<Credential>, CredentialsError> {
-        let mut kept = self.kept.lock().await;
-        let now = self.clock.now();
-        if let Some(kept) = &*kept
-            && kept.refresh_at.is_none_or(|at| now < at)
-        {
-            return Ok(Arc::clone(&kept.credential));
+    pub async fn current(self: &Arc<Self>) -> Result<Arc<Credential>, CredentialsError> {
+        let fetches = match self.valid() {
+            Ok(valid) => return Ok(valid),
+            Err(fetches) => fetches,
+        };
+        let _one = self.fetching.lock().await;
+        if let Ok(valid) = self.valid() {
+            return Ok(valid);
         }
-        match self.source.fetch().await {
-            Ok(fresh) => Ok(keep(&mut kept, fresh, now)),
-            Err(error) => match &mut *kept {
-                Some(old) if old.credential.expires_at.is_none_or(|at| now < at) => {
-                    tracing::warn!(%error, "the credentials could not be renewed; the old ones are still valid");
-                    old.refresh_at = Some(now + REFRESH_PAUSE);
-                    Ok(Arc::clone(&old.credential))
-                }
-                _ => Err(error),
-            },
+        if let Some(error) = self.failed_since(fetches) {
+            return Err(error);
         }
+        self.fetch().await
     }
 
     /// Other credentials than `refused`, where there are any by now.
@@ -115,26 +131,101 @@ impl Credentials {
         &self,
         refused: &Credential,
     ) -> Result<Option<Arc<Credential>>, CredentialsError> {
-        let mut kept = self.kept.lock().await;
-        if let Some(kept) = &*kept
-            && !kept.credential.is_same(refused)
-        {
-            return Ok(Some(Arc::clone(&kept.credential)));
+        let fetches = self.state().fetches;
+        let _one = self.fetching.lock().await;
+        let now = self.clock.now();
+        if let Some(kept) = &self.state().kept {
+            if !kept.credential.is_same(refused) {
+                return Ok(Some(Arc::clone(&kept.credential)));
+            }
+            // Many requests may be refused at once, and asked again at once.
+            if kept.same_at.is_some_and(|at| now < at + REFRESH_PAUSE) {
+                return Ok(None);
+            }
         }
-        let fresh = self.source.fetch().await?;
-        let differs = !fresh.is_same(refused);
-        let fresh = keep(&mut kept, fresh, self.clock.now());
-        Ok(differs.then_some(fresh))
+        if let Some(error) = self.failed_since(fetches) {
+            return Err(error);
+        }
+        let fresh = self.fetch().await?;
+        if !fresh.is_same(refused) {
+            return Ok(Some(fresh));
+        }
+        if let Some(kept) = &mut self.state().kept {
+            kept.same_at = Some(self.clock.now());
+        }
+        Ok(None)
+    }
+
+    /// What is kept and valid; how often they were fetched where nothing is.
+    fn valid(self: &Arc<Self>) -> Result<Arc<Credential>, u64> {
+        let state = self.state();
+        let now = self.clock.now();
+        let valid = |kept: &&Kept| kept.valid_until.is_none_or(|at| now < at);
+        let kept = state.kept.as_ref().filter(valid).ok_or(state.fetches)?;
+        if kept.refresh_at.is_some_and(|at| now >= at)
+            && let Ok(one) = Arc::clone(&self.fetching).try_lock_owned()
+        {
+            let credentials = Arc::clone(self);
+            tokio::spawn(async move {
+                let _one = one;
+                credentials.renew().await;
+            });
+        }
+        Ok(Arc::clone(&kept.credential))
+    }
+
+    /// The error of a fetch that ended while this caller waited for its turn.
+    fn failed_since(&self, fetches: u64) -> Option<CredentialsError> {
+        let state = self.state();
+        state.failed.clone().filter(|_| state.fetches != fetches)
+    }
+
+    async fn renew(&self) {
+        let Err(error) = self.fetch().await else {
+            return;
+        };
+        if let Some(suppressed) = self.told.admit(Instant::now()) {
+            tracing::warn!(%error, suppressed, "the credentials could not be renewed; the old ones are still valid");
+        }
+        if let Some(kept) = &mut self.state().kept {
+            kept.refresh_at = Some(self.clock.now() + REFRESH_PAUSE);
+        }
+    }
+
+    /// Fetches; to be called by whoever holds `fetching`.
+    async fn fetch(&self) -> Result<Arc<Credential>, CredentialsError> {
+        let fetched = self.source.fetch().await;
+        let now = self.clock.now();
+        let mut state = self.state();
+        state.fetches += 1;
+        state.failed = fetched.as_ref().err().cloned();
+        let credential = Arc::new(fetched?);
+        state.kept = Some(Kept::new(Arc::clone(&credential), now));
+        Ok(credential)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic cannot leave it half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn keep(kept: &mut Option<Kept>, fresh: Credential, now: Timestamp) -> Arc<Credential> {
-    let credential = Arc::new(fresh);
-    *kept = Some(Kept {
-        credential: Arc::clone(&credential),
-        refresh_at: credential.expires_at.map(|at| refresh_at(now, at)),
-    });
-    credential
+impl Kept {
+    fn new(credential: Arc<Credential>, now: Timestamp) -> Self {
+        let (valid_until, refresh_at) = match credential.expires_at {
+            None => (None, None),
+            // Expired when they came: a clock of ours that is far ahead. To
+            // ask for each request would not make it right.
+            Some(at) if at <= now => (Some(now + REFRESH_PAUSE), None),
+            Some(at) => (Some(at), Some(refresh_at(now, at))),
+        };
+        Self {
+            credential,
+            valid_until,
+            refresh_at,
+            same_at: None,
+        }
+    }
 }
 
 fn refresh_at(now: Timestamp, expires_at: Timestamp) -> Timestamp {

@@ -57,6 +57,17 @@ fn scene(life: Option<Duration>) -> Scene {
 }
 
 impl Scene {
+    /// Waits until so many fetches have ended, those beside requests included.
+    async fn fetched(&self, times: u64) {
+        for _ in 0..1000 {
+            if self.credentials.state().fetches == times {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("{} fetches, not {times}", self.credentials.state().fetches);
+    }
+
     async fn id(&self) -> Result<String, CredentialsError> {
         let current = self.credentials.current().await?;
         Ok(current.access_key_id.clone())
@@ -82,6 +93,12 @@ async fn they_are_renewed_a_quarter_of_an_hour_ahead() {
     scene.clock.advance(Duration::from_secs(44 * 60));
     assert_eq!(scene.id().await.unwrap(), "STS.1");
     scene.clock.advance(Duration::from_secs(2 * 60));
+    assert_eq!(
+        scene.id().await.unwrap(),
+        "STS.1",
+        "no request waits for a renewal"
+    );
+    scene.fetched(2).await;
     assert_eq!(scene.id().await.unwrap(), "STS.2");
 }
 
@@ -92,6 +109,8 @@ async fn a_short_life_is_used_for_three_quarters() {
     scene.clock.advance(Duration::from_secs(29));
     assert_eq!(scene.id().await.unwrap(), "STS.1");
     scene.clock.advance(Duration::from_secs(2));
+    assert_eq!(scene.id().await.unwrap(), "STS.1");
+    scene.fetched(2).await;
     assert_eq!(scene.id().await.unwrap(), "STS.2");
 }
 
@@ -102,6 +121,7 @@ async fn old_ones_are_used_while_they_are_valid_and_no_longer() {
     *scene.fails.lock().unwrap() = true;
     scene.clock.advance(Duration::from_secs(50 * 60));
     assert_eq!(scene.id().await.unwrap(), "STS.1");
+    scene.fetched(2).await;
     assert_eq!(scene.id().await.unwrap(), "STS.1");
     assert_eq!(
         scene.fetched.load(Ordering::SeqCst),
@@ -127,6 +147,86 @@ async fn refused_ones_are_replaced_once_for_all_who_had_them() {
 }
 
 #[tokio::test]
+async fn one_failure_serves_all_who_wait() {
+    let scene = scene(Some(HOUR));
+    *scene.fails.lock().unwrap() = true;
+    let many = (0..50).map(|_| scene.credentials.current());
+    for one in futures_util::future::join_all(many).await {
+        assert_eq!(
+            one.unwrap_err().to_string(),
+            "no credentials: nobody answers"
+        );
+    }
+    assert_eq!(scene.fetched.load(Ordering::SeqCst), 1);
+}
+
+/// As of an issuer that takes connections and answers nobody.
+#[tokio::test]
+async fn an_issuer_that_hangs_delays_no_request_while_old_ones_are_valid() {
+    #[derive(Debug)]
+    struct Hangs(Arc<ManualClock>, AtomicU32);
+    #[async_trait]
+    impl CredentialSource for Hangs {
+        async fn fetch(&self) -> Result<Credential, CredentialsError> {
+            if self.1.fetch_add(1, Ordering::SeqCst) > 0 {
+                std::future::pending::<()>().await;
+            }
+            Ok(Credential {
+                access_key_id: "STS.1".to_owned(),
+                access_key_secret: "secret".into(),
+                security_token: None,
+                expires_at: Some(self.0.now() + HOUR),
+            })
+        }
+    }
+    let start = "2026-11-24T08:00:00Z".parse().unwrap();
+    let clock = Arc::new(ManualClock::new(start));
+    let kept: Arc<dyn Clock> = clock.clone();
+    let source = Hangs(Arc::clone(&clock), AtomicU32::new(0));
+    let credentials = Arc::new(Credentials::new(Box::new(source), kept));
+    credentials.current().await.unwrap();
+    clock.advance(Duration::from_secs(50 * 60));
+    for _ in 0..20 {
+        let current = tokio::time::timeout(Duration::from_secs(5), credentials.current());
+        assert_eq!(current.await.unwrap().unwrap().access_key_id, "STS.1");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_ahead_of_all_expiry_does_not_ask_for_each_request() {
+    let scene = scene(Some(Duration::ZERO));
+    for _ in 0..20 {
+        assert_eq!(scene.id().await.unwrap(), "STS.1");
+    }
+    scene.clock.advance(REFRESH_PAUSE);
+    assert_eq!(scene.id().await.unwrap(), "STS.2");
+}
+
+#[tokio::test]
+async fn many_refusals_of_the_same_ones_ask_once() {
+    let fetched = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&fetched);
+    let reread: Reread = Arc::new(move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        Ok(Credential {
+            access_key_id: "id".to_owned(),
+            access_key_secret: "secret".into(),
+            security_token: None,
+            expires_at: None,
+        })
+    });
+    let clock = Arc::new(crate::clock::SystemClock);
+    let credentials = Arc::new(Credentials::new(Box::new(Fixed::new(reread)), clock));
+    let refused = credentials.current().await.unwrap();
+    let many = (0..20).map(|_| credentials.other_than(&refused));
+    for other in futures_util::future::join_all(many).await {
+        assert!(other.unwrap().is_none());
+    }
+    assert_eq!(fetched.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
 async fn the_same_ones_again_are_no_others() {
     let reread: Reread = Arc::new(|| {
         Ok(Credential {
@@ -137,7 +237,7 @@ async fn the_same_ones_again_are_no_others() {
         })
     });
     let clock = Arc::new(crate::clock::SystemClock);
-    let credentials = Credentials::new(Box::new(Fixed::new(reread)), clock);
+    let credentials = Arc::new(Credentials::new(Box::new(Fixed::new(reread)), clock));
     let refused = credentials.current().await.unwrap();
     assert!(credentials.other_than(&refused).await.unwrap().is_none());
 }
@@ -217,6 +317,45 @@ mod chain {
         let (credential, place) = found(off).await;
         assert_eq!(credential.access_key_id, "id-ini");
         assert!(place.contains("profile file"), "{place}");
+    }
+
+    #[tokio::test]
+    async fn a_profile_that_cannot_be_used_is_passed_over_and_said() {
+        let home = tempfile::tempdir().unwrap();
+        write_files(home.path());
+        let cli = home.path().join(".aliyun/config.json");
+        let ini = home.path().join(".alibabacloud/credentials.ini");
+        let role = r#"{"current":"p","profiles":[{"name":"p","mode":"RamRoleArn","access_key_id":"hidden-id","access_key_secret":"hidden-secret"}]}"#;
+        std::fs::write(&cli, role).unwrap();
+        let place = chain(home.path(), &[]).would_use().await;
+        assert!(place.starts_with("the profile file"), "{place}");
+        for words in ["profile \"p\"", "\"RamRoleArn\"", "AK and StsToken"] {
+            assert!(place.contains(words), "{place}");
+        }
+        assert!(!place.contains("hidden"), "{place}");
+        let role = "[other]\ntype = access_key\n[ default ]\nrole_arn = x\ntype = ram_role_arn\naccess_key_id = hidden\n[last]\ntype = sts\n";
+        std::fs::write(&ini, role).unwrap();
+        let error = chain(home.path(), &[])
+            .fetch()
+            .await
+            .unwrap_err()
+            .to_string();
+        for words in ["\"RamRoleArn\"", "\"ram_role_arn\"", "set ALIBABA_CLOUD"] {
+            assert!(error.contains(words), "{error}");
+        }
+        assert!(!error.contains("hidden"), "{error}");
+        // What is named and not there is said as well; what nobody named is not.
+        let named = [
+            ("ALIBABA_CLOUD_CREDENTIALS_FILE", "/does/not/exist.ini"),
+            ("ALIBABA_CLOUD_PROFILE", "prod"),
+        ];
+        let place = chain(home.path(), &named).would_use().await;
+        assert!(place.contains("has no profile \"prod\""), "{place}");
+        assert!(place.contains("cannot read /does/not/exist.ini"), "{place}");
+        std::fs::remove_file(&cli).unwrap();
+        std::fs::remove_file(&ini).unwrap();
+        let place = chain(home.path(), &[]).would_use().await;
+        assert_eq!(place, "nowhere: none of the usual places has any");
     }
 
     #[tokio::test]

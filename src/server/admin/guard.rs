@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::{Request as AxumRequest, State};
 use axum::middleware::Next;
@@ -24,31 +25,24 @@ pub(super) async fn guard(
     }
     let connection = request.extensions().get::<Arc<Connection>>().cloned();
     let (uri, headers) = (request.uri(), request.headers());
-    let verdict = state
-        .access
-        .check(uri, headers)
-        .and_then(|()| auth::check_origin(request.method(), uri, headers));
+    let verdict = match state.access.check(uri, headers) {
+        // Pages read the live tail and fetch bodies with the cookie that they
+        // have. What changes something wants a token, or a form of a page.
+        Err(Denied::NoToken)
+            if request.method().is_safe()
+                && state.sessions.of(headers, Instant::now()).is_some() =>
+        {
+            Ok(())
+        }
+        verdict => verdict,
+    };
+    let verdict = verdict.and_then(|()| auth::check_origin(request.method(), uri, headers));
     if let Err(denied) = verdict {
         let peer = connection.map(|connection| connection.peer());
         return Err(state.deny(denied, peer).await);
     }
     // Held until the answer: who was let in is not closed to make room.
     let _working = connection.map(|connection| connection.working());
-    Ok(next.run(request).await)
-}
-
-/// Refuses changes that a form could have sent. Asked only where the path and
-/// the method are known: all else is not there in any form.
-pub(super) async fn no_forms(
-    State(state): State<Arc<AdminState>>,
-    request: AxumRequest,
-    next: Next,
-) -> Result<AxumResponse, Rejection> {
-    if let Err(denied) = auth::check_json(request.method(), request.headers()) {
-        let connection = request.extensions().get::<Arc<Connection>>();
-        let peer = connection.map(|connection| connection.peer());
-        return Err(state.deny(denied, peer).await);
-    }
     Ok(next.run(request).await)
 }
 

@@ -1,7 +1,7 @@
 //! The admin listener: probes, metrics, and the API by which people find out
 //! what became of events and send them again.
 //!
-//! [`guard`] decides who is let in; there is one file for each group of
+//! `guard` decides who is let in; there is one file for each group of
 //! endpoints, and `openapi` puts their descriptions together.
 
 use std::fmt;
@@ -34,7 +34,8 @@ use super::accept::{ConnectionLimits, Endpoint};
 use super::auth::Access;
 use super::connection::Connection;
 use super::error::Rejection;
-use super::{AdminConfig, Readiness, Refusals, ServerMetrics};
+use super::page::session::Sessions;
+use super::{AdminConfig, Readiness, Refusals, ServerMetrics, page};
 use crate::clock::Clock;
 use crate::dispatch::DispatchMetrics;
 use crate::ingest::IngestMetrics;
@@ -50,13 +51,13 @@ mod import;
 mod input;
 mod metrics;
 mod openapi;
-mod query;
+pub(in crate::server) mod query;
 mod redeliver;
 mod refusals;
 mod slowdown;
-mod stats;
+pub(in crate::server) mod stats;
 mod tail;
-mod views;
+pub(in crate::server) mod views;
 
 pub use handlers::Lanes;
 pub use metrics::AdminMetrics;
@@ -72,7 +73,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 /// … and where much is changed in many small commits.
 const LONG_ANSWER_DEADLINE: Duration = Duration::from_secs(60);
-const LONG_PATHS: [&str; 2] = ["/api/import", "/api/redeliver"];
+const LONG_PATHS: [&str; 3] = ["/api/import", "/api/redeliver", "/redeliver"];
 
 /// What OpenMetrics calls its text.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -133,6 +134,8 @@ pub(in crate::server) struct AdminState {
     pub(in crate::server) access: Access,
     pub(in crate::server) parts: AdminParts,
     pub(in crate::server) started_at: Timestamp,
+    /// Who is signed in to the page.
+    pub(in crate::server) sessions: Sessions,
     slowdown: slowdown::Slowdown,
     tails: Arc<tail::Tails>,
     exports: export::Places,
@@ -145,6 +148,7 @@ impl AdminState {
         Self {
             access: Access::new(config),
             started_at: parts.clock.now(),
+            sessions: Sessions::new(),
             slowdown: slowdown::Slowdown::new(),
             tails: tail::Tails::new(parts.metrics.clone(), Arc::clone(&parts.readiness)),
             exports: export::Places::default(),
@@ -197,9 +201,7 @@ impl Admin {
     /// listener that is not on loopback has a token.
     pub fn new(config: &AdminConfig, parts: AdminParts) -> Self {
         let state = Arc::new(AdminState::new(config, parts));
-        let no_forms = middleware::from_fn_with_state(Arc::clone(&state), guard::no_forms);
         let guarded = openapi::routes()
-            .route_layer(no_forms)
             .route("/metrics", get(metrics))
             .fallback(no_such_path)
             .method_not_allowed_fallback(other_method)
@@ -212,9 +214,11 @@ impl Admin {
             .route("/readyz", get(readyz))
             .method_not_allowed_fallback(other_method)
             .merge(guarded)
+            .merge(page::routes(&state))
             // Events are nobody's business but the asker's: no cache keeps
-            // them, and no browser takes their text for anything else.
-            .layer(SetResponseHeaderLayer::overriding(
+            // them, and no browser takes their text for anything else. What
+            // pages load says itself how long it may be kept.
+            .layer(SetResponseHeaderLayer::if_not_present(
                 CACHE_CONTROL,
                 HeaderValue::from_static("no-store"),
             ))

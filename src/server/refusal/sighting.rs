@@ -31,8 +31,8 @@ const PARAMETERS_MAX: usize = 16;
 /// One sentence of a diagnosis takes at most so many bytes.
 const SENTENCE_BYTES_MAX: usize = 512;
 
-/// A request that was turned away.
-#[derive(Debug)]
+/// A request that was turned away. Cannot be printed, since its head holds what
+/// is secret.
 pub(in crate::server) struct Sighting {
     source: Arc<Source>,
     refusal: Refusal,
@@ -45,7 +45,6 @@ pub(in crate::server) struct Sighting {
 }
 
 /// What is kept of a refused request's body.
-#[derive(Debug)]
 enum SightedBody {
     Unread,
     TooLarge(usize),

@@ -19,7 +19,7 @@ use crate::settings::raw::RawForward;
 use crate::settings::secrets;
 
 /// Fields that are the connection's business or that we set ourselves.
-const RESERVED: [&str; 10] = [
+const RESERVED: [&str; 11] = [
     "host",
     "content-length",
     "transfer-encoding",
@@ -30,6 +30,7 @@ const RESERVED: [&str; 10] = [
     "trailer",
     "upgrade",
     "expect",
+    "traceparent",
 ];
 
 /// A larger file is no file of certificates.
@@ -88,7 +89,7 @@ fn checked_url(r: &mut Resolver<'_>, key: &str, url: &SecretString) -> Option<Ur
     None
 }
 
-fn checked_headers(
+pub(super) fn checked_headers(
     r: &mut Resolver<'_>,
     key: &str,
     headers: Vec<(String, SecretString)>,
@@ -187,7 +188,7 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 /// Whether `file` holds certificates that can be trusted, and nothing broken.
-fn check_ca(r: &mut Resolver<'_>, key: &str, file: &Path) -> bool {
+pub(super) fn check_ca(r: &mut Resolver<'_>, key: &str, file: &Path) -> bool {
     let fault = match certificates(file) {
         Ok(0) => format!("{} holds no PEM certificate", file.display()),
         Ok(_) => return true,

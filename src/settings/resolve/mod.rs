@@ -27,6 +27,7 @@ mod queues;
 mod sections;
 mod shell;
 mod sources;
+mod telemetry;
 
 pub(super) use quantity::Range;
 
@@ -51,6 +52,7 @@ pub(super) fn settings(r: &mut Resolver<'_>, raw: RawSettings) -> Option<Setting
     let admin = sections::admin(r, raw.admin);
     let store: Option<StoreSettings> = sections::store(r, raw.store);
     let dispatch = sections::dispatch(r, raw.dispatch);
+    let traces = telemetry::telemetry(r, raw.telemetry);
     if let (Some(server), Some(admin)) = (&server, &admin) {
         sections::check_listeners(r, server, admin);
     }
@@ -74,6 +76,7 @@ pub(super) fn settings(r: &mut Resolver<'_>, raw: RawSettings) -> Option<Setting
         admin: admin?,
         store: store?,
         dispatch: dispatch?,
+        traces: traces?,
         sources: sources?,
         queues: queues?,
         handlers: handlers?,

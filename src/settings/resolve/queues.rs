@@ -89,8 +89,12 @@ fn one(r: &mut Resolver<'_>, name: &str, raw: RawSource) -> Option<QueueConfig> 
         raw.visibility_timeout,
         VISIBILITY,
     );
+    let ca_fits = match &raw.ca_file {
+        Some(file) => super::forward::check_ca(r, &format!("{key}.ca_file"), file),
+        None => true,
+    };
     let credentials = credentials(r, key, raw.credentials);
-    if is_visibility_written && visibility.is_none() {
+    if !ca_fits || is_visibility_written && visibility.is_none() {
         return None;
     }
     Some(QueueConfig {
@@ -102,6 +106,7 @@ fn one(r: &mut Resolver<'_>, name: &str, raw: RawSource) -> Option<QueueConfig> 
         pollers: raw.pollers?,
         visibility_timeout: visibility,
         max_receives: raw.max_receives?,
+        ca_file: raw.ca_file,
         credentials: credentials?,
     })
 }

@@ -170,6 +170,8 @@ pub(super) fn store(r: &mut Resolver<'_>, raw: RawStore) -> Option<StoreSettings
         dedup_entries_max: raw.dedup_entries_max,
         retention: retention?,
         retention_dead: retention_dead?,
+        retention_bytes: raw.retention_bytes,
+        disk_free_min: raw.disk_free_min,
     })
 }
 

@@ -32,6 +32,7 @@ pub fn document() -> Value {
             "admin": sections::admin(),
             "store": sections::store(),
             "dispatch": sections::dispatch(),
+            "telemetry": sections::telemetry(),
             "sources": parties::sources(),
             "handlers": parties::handlers(),
         },

@@ -160,6 +160,7 @@ fn mns_source() -> Value {
                 whole(1, 1_000_000, "A message received more often is warned about and counted."),
                 5,
             ),
+            "ca_file": file("PEM certificates of authorities to trust beside the system's, for an endpoint of one's own.", "/etc/ims-receiver/ca.pem"),
             "credentials": credentials,
         }),
     );

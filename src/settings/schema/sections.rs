@@ -1,10 +1,13 @@
-//! The sections that exist once: `server`, `admin`, `store`, `dispatch`.
+//! The sections that exist once: `server`, `admin`, `store`, `dispatch`, `telemetry`.
 
 use serde_json::{Value, json};
 
 use super::{duration, file, list, secret, section, text, whole, with_default};
 
 const MIB: u64 = 1024 * 1024;
+
+/// More than any disk: the largest number that every reader of JSON keeps.
+const BYTES_MAX: u64 = (1 << 53) - 1;
 
 pub(super) fn server() -> Value {
     section(
@@ -74,6 +77,15 @@ pub(super) fn store() -> Value {
             ),
             "retention": duration("30d", "How long finished events are kept; not below dedup_window."),
             "retention_dead": duration("90d", "How long events with a dead delivery are kept."),
+            "retention_bytes": whole(
+                MIB,
+                BYTES_MAX,
+                "The store's size, in bytes in use, above which the oldest finished events go before their time; not limited by default.",
+            ),
+            "disk_free_min": with_default(
+                whole(0, BYTES_MAX, "With less than this many bytes free on the store's disk finished events older than a day go before their time; 0 switches it off."),
+                1024 * MIB,
+            ),
         }),
     )
 }
@@ -91,6 +103,34 @@ pub(super) fn dispatch() -> Value {
                 32 * MIB,
             ),
             "drain": duration("8s", "How long a stop waits for handlers at work."),
+        }),
+    )
+}
+
+pub(super) fn telemetry() -> Value {
+    let headers = json!({
+        "title": "a table of texts",
+        "description": "Further header fields of the requests to the collector.",
+        "type": "object",
+        "additionalProperties": secret("The value of the field.", "…"),
+        "maxProperties": 64,
+        "examples": [{ "Authorization": "…" }],
+    });
+    section(
+        "Traces, one per event. Without otlp_endpoint there are none.",
+        json!({
+            "otlp_endpoint": text("The base URL of a collector that takes OTLP over HTTP (protobuf); /v1/traces is added.", "http://collector:4318"),
+            "otlp_headers": headers,
+            "otlp_headers_file": file("A file with such fields, one `Name: value` a line.", "/run/secrets/otlp-headers"),
+            "sample_ratio": {
+                "title": "a number",
+                "description": "The share of events whose trace is sent; a request with a traceparent decides itself.",
+                "type": "number",
+                "minimum": 0,
+                "maximum": 1,
+                "default": 1.0,
+            },
+            "service_name": with_default(text("What the service calls itself in its traces.", "ims-receiver"), "ims-receiver"),
         }),
     )
 }

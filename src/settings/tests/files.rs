@@ -113,6 +113,7 @@ fn the_reference_has_every_key_and_states_the_real_defaults() {
         "admin",
         "store",
         "dispatch",
+        "telemetry",
         "sources.default",
         "sources.default.auth",
         "sources.queue",

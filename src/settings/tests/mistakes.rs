@@ -21,6 +21,7 @@ fn every_key() -> Vec<(String, String, Value)> {
         "admin",
         "store",
         "dispatch",
+        "telemetry",
         "sources.default",
         "sources.default.auth",
         "sources.queue",
@@ -122,10 +123,20 @@ admin | token_file = '/does/not/exist' | token_file | No such file
 admin | token = 'a'\nmetrics_token = 'a' | metrics_token | is the same as admin.token
 store | retention = '30m' | retention | is below store.dedup_window ("1h")
 store | dedup_window = '0s' | dedup_window | too short
+store | retention_bytes = 1000 | retention_bytes | 1048576
+store | disk_free_min = -1 | disk_free_min | 0
 store | engine = 'postgres' | engine | found "postgres": the only one is "sqlite"
 store | path = ':memory:' | path | names no file
 store | path = '' | path | is empty
 dispatch | queue_capacity = 0 | queue_capacity | out of range
+telemetry | otlp_endpoint = 'collector:4318' | otlp_endpoint | is no absolute http or https URL: write the base URL
+telemetry | otlp_endpoint = 'http://u:p@collector:4318' | otlp_endpoint | holds a user or a password: write them into otlp_headers
+telemetry | otlp_endpoint = 'http://collector:4318/?a=1' | otlp_endpoint | has a query
+telemetry | otlp_headers = { Host = 'x' } | otlp_headers.Host | is set by the service itself
+telemetry | otlp_headers_file = '/does/not/exist' | otlp_headers_file | No such file
+telemetry | sample_ratio = 1.5 | sample_ratio | the number 1.5 is out of range: write a number from 0 to 1
+telemetry | service_name = '' | service_name | is empty
+handlers.cms | headers = { traceparent = 'x' } | headers.traceparent | is set by the service itself
 sources.default | kind = 'sqs' | kind | found "sqs": write one of "http", "mns"
 sources.default | path = 'x' | path | does not begin
 sources.default | path = '/a b' | path | holds a blank
@@ -151,6 +162,8 @@ sources.queue | batch = 0 | batch | out of range
 sources.queue | pollers = 0 | pollers | out of range
 sources.queue | visibility_timeout = '13h' | visibility_timeout | too long
 sources.queue | max_receives = 0 | max_receives | out of range
+sources.queue | queue = '' | queue | is empty
+sources.queue | ca_file = '/does/not/exist' | ca_file | No such file
 sources.queue | path = '/x' | path | unknown key
 sources.queue | auth = { scheme = 'none' } | auth | unknown key
 sources.queue | credentials = 'x' | credentials | expected a table
@@ -554,6 +567,12 @@ fn oddities_are_warned_about() {
             "trusted_proxies = ['0.0.0.0/0']",
             "server.trusted_proxies",
             "every address",
+        ),
+        (
+            "telemetry",
+            "otlp_headers = { X-Token = 'x' }",
+            "telemetry.otlp_headers",
+            "without telemetry.otlp_endpoint",
         ),
         (
             "dispatch",

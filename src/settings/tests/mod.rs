@@ -121,6 +121,8 @@ fn the_base_means_what_the_contract_says() {
     assert_eq!(s.store.dedup_entries_max, 1_000_000);
     assert_eq!(s.store.retention, Duration::from_secs(30 * 86400));
     assert_eq!(s.store.retention_dead, Duration::from_secs(90 * 86400));
+    assert_eq!(s.store.retention_bytes, None);
+    assert_eq!(s.store.disk_free_min, 1 << 30);
     assert_eq!(s.dispatch.queue_capacity, 1024);
     assert_eq!(s.dispatch.queue_bytes_max, 33_554_432);
     assert_eq!(s.dispatch.drain, Duration::from_secs(8));
@@ -517,4 +519,30 @@ fn an_admin_listener_is_judged_by_its_real_address() {
         let judged = check_admin_exposure(&admin, address.parse().unwrap());
         assert_eq!(judged.is_ok(), fits, "{address}");
     }
+}
+
+#[test]
+fn traces_are_off_until_a_collector_is_named() {
+    assert!(loaded(BASE, &[]).settings.traces.is_none());
+    for (endpoint, expected) in [
+        ("http://c:4318", "http://c:4318/v1/traces"),
+        ("http://c:4318/", "http://c:4318/v1/traces"),
+        ("https://c/otlp/", "https://c/otlp/v1/traces"),
+        ("https://c/otlp/v1/traces", "https://c/otlp/v1/traces"),
+    ] {
+        let toml = with("telemetry", &format!("otlp_endpoint = '{endpoint}'"));
+        let traces = loaded(&toml, &[]).settings.traces.unwrap();
+        assert_eq!(traces.endpoint, expected);
+        assert_eq!(traces.sample_ratio, 1.0);
+        assert_eq!(traces.service_name, "ims-receiver");
+    }
+    let toml = with(
+        "telemetry",
+        "otlp_endpoint = 'http://c:4318'\notlp_headers = { X-Token = 'canary' }",
+    );
+    let loaded = loaded(&toml, &[("IMS_RECEIVER__TELEMETRY__SAMPLE_RATIO", "0.25")]);
+    assert_eq!(loaded.settings.traces.as_ref().unwrap().sample_ratio, 0.25);
+    let shown = masked(&loaded);
+    assert!(shown.contains("sample_ratio = 0.25"), "{shown}");
+    assert!(!shown.contains("canary"), "{shown}");
 }

@@ -140,6 +140,9 @@ fn canaries() -> Vec<String> {
         for key in ["token", "metrics_token"] {
             all.push(with("admin", &format!("{key} = {value}")));
         }
+        for key in ["otlp_endpoint", "otlp_headers"] {
+            all.push(with("telemetry", &format!("{key} = {value}")));
+        }
         all.push(with("sources.default", &format!("auth = {value}")));
         for key in ["endpoint", "credentials"] {
             all.push(with("sources.queue", &format!("{key} = {value}")));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use proptest::prelude::*;
 use secrecy::SecretString;
 
 use super::*;
@@ -507,4 +508,58 @@ fn a_relays_other_mistakes_are_told_too() {
         others: &[],
     });
     assert_eq!(findings, [Finding::BodyTooLarge { bytes: 100_000 }]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_request_makes_it_panic(
+        signature in "\\PC{0,70}",
+        stamp in "[0-9]{0,16}|\\PC{0,16}",
+        host in "\\PC{0,20}",
+        target in "/[a-z%/?=&.:@]{0,20}",
+        url in "(https?://)?\\PC{0,20}",
+        body in "\\PC{0,20}",
+    ) {
+        let fields = [
+            ("x-ice-signature", &*signature),
+            ("x-ice-timestamp", &*stamp),
+            ("x-signature", &*signature),
+            ("x-sent", &*stamp),
+            ("host", &*host),
+            ("x-forwarded-host", &*host),
+            ("x-original-uri", &*target),
+        ];
+        let fields = fields.into_iter().filter_map(|(name, value)| {
+            Some((HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).ok()?))
+        });
+        let fields: HeaderMap = fields.collect();
+        let Ok(uri) = target.parse::<Uri>() else {
+            return Ok(());
+        };
+        let ims = ims(&[KEY, OLD], &[&url], Some("https://pub.example.com"));
+        let (stamped, plain) = (relay(true), relay(false));
+        let schemes: [&dyn Scheme; 3] = [&ims, &stamped, &plain];
+        for error in [
+            SignatureError::Missing,
+            SignatureError::RepeatedHeader,
+            SignatureError::Mismatch,
+            SignatureError::Stale { skew_seconds: i64::MAX },
+            SignatureError::Future { skew_seconds: i64::MIN },
+        ] {
+            for scheme in schemes {
+                let findings = scheme.diagnose(&RefusedRequest {
+                    head: RequestHead { uri: &uri, headers: &fields },
+                    body: RefusedBody::Whole(body.as_bytes()),
+                    error,
+                    now: at(NOW),
+                    others: &[],
+                });
+                for finding in findings {
+                    prop_assert!(!finding.to_string().contains(KEY));
+                }
+            }
+        }
+    }
 }

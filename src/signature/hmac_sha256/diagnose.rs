@@ -68,9 +68,7 @@ fn mismatch(scheme: &HmacScheme, refused: &RefusedRequest<'_>) -> Vec<Finding> {
     match refused.body {
         RefusedBody::Unread => {}
         RefusedBody::TooLarge(bytes) => findings.push(Finding::BodyTooLarge { bytes }),
-        RefusedBody::Whole(body) => findings.push(
-            search(scheme, refused, &given, stamp, body).map_or_else(|none| none, Finding::Signed),
-        ),
+        RefusedBody::Whole(body) => findings.push(search(scheme, refused, &given, stamp, body)),
     }
     findings
 }
@@ -182,7 +180,7 @@ fn search(
     given: &[Reading],
     stamp: Option<&[u8]>,
     body: &[u8],
-) -> Result<Signed, Finding> {
+) -> Finding {
     let keys = keys::candidates(&scheme.keys, refused.others, refused.now);
     let contents = contents(stamp, body);
     let mut best: Option<(usize, Signed)> = None;
@@ -219,9 +217,10 @@ fn search(
             }
         }
     }
-    best.map(|(_, signed)| signed).ok_or(Finding::NothingFits {
+    let nothing = Finding::NothingFits {
         keys: keys.len(),
         spellings: forms,
         of: "forms of the body",
-    })
+    };
+    best.map_or(nothing, |(_, signed)| Finding::Signed(signed))
 }

@@ -85,20 +85,23 @@ fn mismatch(scheme: &ImsScheme, refused: &RefusedRequest<'_>) -> Vec<Finding> {
         findings.push(Finding::OtherSource { name });
         return findings;
     }
-    match search(scheme, refused, &given, stamp) {
-        Ok(mut signed) => {
+    let mut found = search(scheme, refused, &given, stamp);
+    let is_signed = match &mut found {
+        Finding::Signed(signed) => {
             signed.spelling.extend(spelling);
-            findings.push(Finding::Signed(signed));
-            let skew = sent.map(|sent| check_time(sent, refused.now, scheme.tolerance));
-            if let Some(Err(
-                SignatureError::Stale { skew_seconds } | SignatureError::Future { skew_seconds },
-            )) = skew
-                && !is_in_milliseconds(stamp)
-            {
-                findings.extend(clock(fields, skew_seconds));
-            }
+            true
         }
-        Err(nothing) => findings.push(nothing),
+        _ => false,
+    };
+    findings.push(found);
+    let skew = sent.map(|sent| check_time(sent, refused.now, scheme.tolerance));
+    if let Some(Err(
+        SignatureError::Stale { skew_seconds } | SignatureError::Future { skew_seconds },
+    )) = skew
+        && is_signed
+        && !is_in_milliseconds(stamp)
+    {
+        findings.extend(clock(fields, skew_seconds));
     }
     findings
 }
@@ -148,7 +151,7 @@ fn search(
     refused: &RefusedRequest<'_>,
     given: &[u8; 16],
     stamp: &[u8],
-) -> Result<Signed, Finding> {
+) -> Finding {
     let keys = keys::candidates(&scheme.keys, refused.others, refused.now);
     let origin = scheme.written.public_origin.as_deref();
     let urls = urls::candidates(
@@ -190,11 +193,12 @@ fn search(
             }
         }
     }
-    best.map(|(_, signed)| signed).ok_or(Finding::NothingFits {
+    let nothing = Finding::NothingFits {
         keys: keys.len(),
         spellings,
         of: "spellings of the URLs",
-    })
+    };
+    best.map_or(nothing, |(_, signed)| Finding::Signed(signed))
 }
 
 /// The timestamp as it came, and as the sender may have signed it.

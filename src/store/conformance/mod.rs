@@ -27,6 +27,7 @@ pub mod moving;
 pub mod pausing;
 pub mod recording;
 pub mod redelivering;
+pub mod searching;
 
 /// No test waits longer than this for anything.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -379,6 +380,16 @@ macro_rules! suite {
                 events_after_an_import_are_as_ever
                 the_oldest_may_be_an_imported_one
                 what_is_removed_leaves_room
+            }
+            searching::{
+                every_filter_finds_what_it_means
+                what_was_stored_is_found_at_once
+                pages_are_whole_beside_inserts
+                a_summary_says_what_the_event_says
+                imported_events_stand_where_they_belong
+                what_was_removed_is_not_found
+                a_tail_gives_what_came_since
+                minutes_are_counted
             }
             laws::{ deliveries_obey_the_state_machine }
         }

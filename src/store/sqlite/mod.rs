@@ -45,6 +45,7 @@ mod search;
 mod tally;
 #[cfg(test)]
 mod tests;
+pub mod tools;
 mod upkeep;
 mod window;
 mod writer;
@@ -99,6 +100,7 @@ impl Drop for Ending {
         };
         self.0.set_health(Some(problem.into()));
         self.0.queue.abandon();
+        self.0.index.stop();
         self.0.ended.cancel();
     }
 }

@@ -30,10 +30,10 @@ const OLDEST_READER: u32 = 1;
 const APPLICATION_ID: i32 = 0x494d_5372;
 
 /// What every SQLite file begins with.
-const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+pub const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 /// With less room than this SQLite may be unable to begin its log.
-const ROOM_BYTES_MIN: u64 = 256 * 1024;
+pub(super) const ROOM_BYTES_MIN: u64 = 256 * 1024;
 
 /// How long an opening or a commit waits for another program that has the file
 /// locked, such as a backup by hand. Below the time that an ack has.
@@ -64,7 +64,7 @@ impl StoreLock {
             .recursive(true)
             .mode(0o700)
             .create(folder)
-            .map_err(|error| not_writable(folder, &error))?;
+            .map_err(|error| no_folder(folder, &error))?;
         // Two names of one file share one lock.
         let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let mut lock_path = target.into_os_string();
@@ -77,7 +77,7 @@ impl StoreLock {
             .truncate(false)
             .mode(0o600)
             .open(&lock_path)
-            .map_err(|error| not_writable(folder, &error))?;
+            .map_err(|error| no_folder(folder, &error))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -112,6 +112,19 @@ impl StoreLock {
     /// The store that is locked.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+/// The same of the store's folder, where a file may stand in its way.
+fn no_folder(folder: &Path, error: &io::Error) -> OpenError {
+    let is_file = |path: &&Path| fs::metadata(path).is_ok_and(|there_is| !there_is.is_dir());
+    let Some(file) = folder.ancestors().find(is_file) else {
+        return not_writable(folder, error);
+    };
+    OpenError::Unusable {
+        path: folder.to_owned(),
+        problem: format!("is to be a folder, and {} is a file", file.display()),
+        hint: "move that file away, or set `store.path` to a place in another folder".to_owned(),
     }
 }
 
@@ -210,8 +223,11 @@ pub fn failed(path: &Path, problem: &str, error: &rusqlite::Error) -> OpenError 
     }
 }
 
-enum Refusal {
+/// Why a file is not opened.
+pub enum Refusal {
+    /// It is not ours, or not yet.
     Open(OpenError),
+    /// It cannot be read.
     Sqlite(rusqlite::Error),
 }
 
@@ -223,7 +239,7 @@ impl From<rusqlite::Error> for Refusal {
 
 /// Reads the first bytes without SQLite, which would already make files beside
 /// it.
-fn look_first(path: &Path) -> Result<(), OpenError> {
+pub fn look_first(path: &Path) -> Result<(), OpenError> {
     let mut head = Vec::with_capacity(100);
     match File::open(path) {
         Ok(file) => file
@@ -330,7 +346,7 @@ fn newer(path: &Path, version: u32) -> OpenError {
 }
 
 /// Refuses files of other programs and of releases that this one cannot follow.
-fn check_owner(connection: &Connection, path: &Path) -> Result<(), Refusal> {
+pub fn check_owner(connection: &Connection, path: &Path) -> Result<(), Refusal> {
     let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let application: i32 =
         connection.pragma_query_value(None, "application_id", |row| row.get(0))?;

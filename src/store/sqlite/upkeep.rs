@@ -168,7 +168,8 @@ pub fn size(connection: &Connection, path: &Path) -> rusqlite::Result<StoreSize>
     })
 }
 
-fn wal_path(path: &Path) -> PathBuf {
+/// The log beside the store at `path`.
+pub fn wal_path(path: &Path) -> PathBuf {
     let mut wal = path.as_os_str().to_owned();
     wal.push("-wal");
     wal.into()

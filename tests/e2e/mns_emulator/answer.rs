@@ -13,6 +13,7 @@ pub struct Style {
     pub shuffled: bool,
     pub extra: bool,
     pub wrong_md5: bool,
+    pub odd_message: bool,
 }
 
 pub type Answer = Response<Full<Bytes>>;
@@ -74,8 +75,11 @@ pub fn message(message: &Stored, peeked: bool, style: Style) -> String {
 
 /// One message, or several in their document.
 pub fn messages(all: &[Stored], batch: bool, peeked: bool, style: Style) -> Answer {
-    let content: String = all.iter().map(|one| message(one, peeked, style)).collect();
+    let mut content: String = all.iter().map(|one| message(one, peeked, style)).collect();
     let text = if batch {
+        if style.odd_message {
+            content.insert_str(0, "<Message><MessageId>0</MessageId></Message>");
+        }
         document("Messages", &content, style)
     } else {
         let inner = content

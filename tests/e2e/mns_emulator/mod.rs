@@ -16,8 +16,10 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use ims_receiver::mns::xml::Element;
 use rand::Rng as _;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 mod answer;
@@ -53,6 +55,10 @@ pub enum Fault {
     Truncated,
     /// The answer defines entities.
     Bomb,
+    /// This instead of an answer, with status 200, nothing done.
+    Garbage(String),
+    /// A message without a body or a handle comes first in the answer.
+    OddMessage,
     /// The MD5 of what is received is another one.
     WrongMd5,
     /// The message is handed out again at once.
@@ -80,6 +86,7 @@ impl Fault {
                 Self::Truncated,
                 Self::Bomb,
                 Self::WrongMd5,
+                Self::OddMessage,
                 Self::Twice,
             ]),
             Op::Delete => all.extend([Self::Partial, Self::Partial]),
@@ -98,6 +105,7 @@ impl Fault {
                 | Self::EmptyAtOnce
                 | Self::ResetBefore
                 | Self::Bomb
+                | Self::Garbage(_)
         )
     }
 }
@@ -144,6 +152,7 @@ pub struct Emulator {
     pub address: SocketAddr,
     shared: Arc<Shared>,
     server: Option<Server>,
+    tls: Option<TlsAcceptor>,
 }
 
 struct Server {
@@ -154,6 +163,15 @@ struct Server {
 impl Emulator {
     /// An emulator on a free port, with one key and these queues.
     pub fn start(queues: &[&str]) -> Self {
+        Self::start_as(queues, None)
+    }
+
+    /// One that speaks TLS, as `localhost`.
+    pub fn start_with_tls(queues: &[&str], tls: TlsAcceptor) -> Self {
+        Self::start_as(queues, Some(tls))
+    }
+
+    fn start_as(queues: &[&str], tls: Option<TlsAcceptor>) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
         let state = State::default();
@@ -165,6 +183,7 @@ impl Emulator {
             address,
             shared,
             server: None,
+            tls,
         };
         let now = emulator.now();
         {
@@ -183,7 +202,10 @@ impl Emulator {
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        match self.tls {
+            Some(_) => format!("https://localhost:{}", self.address.port()),
+            None => format!("http://{}", self.address),
+        }
     }
 
     /// Ends all connections and listens no more; the queues stay.
@@ -206,13 +228,13 @@ impl Emulator {
 
     fn serve(&mut self, listener: std::net::TcpListener) {
         let (shared, stop) = (Arc::clone(&self.shared), CancellationToken::new());
-        let ended = stop.clone();
+        let (ended, tls) = (stop.clone(), self.tls.clone());
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
                 .expect("a runtime");
-            runtime.block_on(accept(listener, shared, ended));
+            runtime.block_on(accept(listener, shared, tls, ended));
         });
         self.server = Some(Server { stop, thread });
     }
@@ -330,6 +352,14 @@ impl Emulator {
         all.map(|message| message.receives).max().unwrap_or(0)
     }
 
+    /// How often messages of this body were received.
+    pub fn receives_of(&self, body: &str) -> usize {
+        let state = self.state();
+        let all = state.log.iter();
+        all.filter(|one| matches!(one, Happened::Received { body: of } if of == body))
+            .count()
+    }
+
     pub fn requests(&self, op: Op) -> u64 {
         self.state().requests.get(&op).copied().unwrap_or(0)
     }
@@ -378,7 +408,7 @@ impl State {
             trailing_slash: rand::random(),
             shuffled: rand::random(),
             extra: rand::random(),
-            wrong_md5: false,
+            ..Style::default()
         }
     }
 
@@ -414,7 +444,12 @@ impl State {
 #[error("a fault that was asked for")]
 struct Cut;
 
-async fn accept(listener: std::net::TcpListener, shared: Arc<Shared>, stop: CancellationToken) {
+async fn accept(
+    listener: std::net::TcpListener,
+    shared: Arc<Shared>,
+    tls: Option<TlsAcceptor>,
+    stop: CancellationToken,
+) {
     listener.set_nonblocking(true).expect("it is ours");
     let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
     let mut connections = JoinSet::new();
@@ -427,20 +462,32 @@ async fn accept(listener: std::net::TcpListener, shared: Arc<Shared>, stop: Canc
             () = stop.cancelled() => break,
         };
         stream.set_nodelay(true).expect("it is ours");
-        let shared = Arc::clone(&shared);
+        let (shared, tls) = (Arc::clone(&shared), tls.clone());
         connections.spawn(async move {
-            let service = hyper::service::service_fn(move |request| {
-                let shared = Arc::clone(&shared);
-                async move { serve(&shared, request).await }
-            });
-            // Clients and faults end connections as they like.
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            match tls {
+                None => converse(stream, shared).await,
+                Some(tls) => {
+                    // Who does not trust us ends it here.
+                    if let Ok(stream) = tls.accept(stream).await {
+                        converse(stream, shared).await;
+                    }
+                }
+            }
         });
     }
     // Dropped with the set: whoever was connected sees a broken connection.
     connections.abort_all();
+}
+
+async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, shared: Arc<Shared>) {
+    let service = hyper::service::service_fn(move |request| {
+        let shared = Arc::clone(&shared);
+        async move { serve(&shared, request).await }
+    });
+    // Clients and faults end connections as they like.
+    let _ = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
 }
 
 async fn serve(shared: &Shared, request: Request<Incoming>) -> Result<Answer, Cut> {
@@ -511,6 +558,7 @@ fn instead(fault: &Fault, request_id: &str) -> Result<Answer, Cut> {
         Fault::Refused(status, code) => Failure::new(*status, code).answer(request_id),
         Fault::Html(status) => page(*status),
         Fault::HtmlAsSuccess => page(200),
+        Fault::Garbage(text) => answer::xml(StatusCode::OK, text.clone()),
         Fault::EmptyAtOnce => Failure::new(404, "MessageNotExist").answer(request_id),
         Fault::Bomb => {
             let entities: String = (1..30)
@@ -626,6 +674,7 @@ async fn receive(
                     found.iter().for_each(|one| queue.show_again(&one.handle));
                 }
                 style.wrong_md5 = fault == Some(&Fault::WrongMd5);
+                style.odd_message = fault == Some(&Fault::OddMessage);
                 for message in &found {
                     state.note(|| Happened::Received {
                         body: message.body.clone(),

@@ -6,15 +6,16 @@ use std::collections::HashSet;
 use rusqlite::{Connection, Result, params};
 use uuid::Uuid;
 
+use super::bound;
 use super::index::Entry;
 use super::sieve::Range;
 use super::summary::id_in;
 
 /// Candidates of one chunk, about.
-const CHUNK: usize = 256;
+const CHUNK: usize = bound(256, 8);
 
 /// Candidates that one of many lists gives at the least.
-const SHARE_MIN: usize = 8;
+const SHARE_MIN: usize = bound(8, 2);
 
 /// Where candidates come from.
 #[derive(Debug)]
@@ -188,6 +189,9 @@ impl Rows {
     }
 }
 
+/// Values with the number of their list, and how far they are complete.
+type Merged<T> = (Vec<(T, usize)>, Option<T>);
+
 /// The largest of several lists, largest first and each with the number of its
 /// list. `fetch` gives the largest `limit` values of one list. What comes
 /// second is the smallest value to which no list can hold any other; nothing
@@ -195,7 +199,7 @@ impl Rows {
 fn merge<T: Ord + Copy>(
     lists: usize,
     mut fetch: impl FnMut(usize, usize) -> Result<Vec<T>>,
-) -> Result<(Vec<(T, usize)>, Option<T>)> {
+) -> Result<Merged<T>> {
     let limit = (CHUNK / lists.max(1)).max(SHARE_MIN);
     let mut merged = Vec::new();
     let mut complete_to: Option<T> = None;

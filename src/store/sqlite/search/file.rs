@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Result, params};
 
+use super::bound;
+
 /// The version of the schema.
 const VERSION: i64 = 1;
 
@@ -21,7 +23,7 @@ const APPLICATION_ID: i32 = 0x494d_5373;
 const BUSY: Duration = Duration::from_secs(2);
 
 /// Rows of one segment, as a power of two.
-const SEGMENT_BITS: u32 = 16;
+const SEGMENT_BITS: u32 = bound(16, 4) as u32;
 
 /// The segment that a row is in.
 pub fn segment_of(row: i64) -> i64 {
@@ -173,6 +175,8 @@ fn take_into_use(connection: &Connection) -> Result<()> {
 pub fn close(connection: Connection) -> Result<()> {
     connection.pragma_update(None, "synchronous", "full")?;
     put(&connection, "clean", true)?;
+    // Takes the empty journal away.
+    connection.pragma_update(None, "journal_mode", "delete")?;
     connection.close().map_err(|(_, error)| error)
 }
 

@@ -7,16 +7,17 @@ use rusqlite::{Connection, Result, params};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::bound;
 use super::file::{self, segment_of};
 use super::index::{Entry, Removed};
 
 /// Rows of one batch. Searches wait while its pages are written, and a stop
 /// waits for its end.
-const BATCH_ROWS: u32 = 2048;
+const BATCH_ROWS: u32 = bound(2048, 16) as u32;
 
 /// Combinations of source, type and outcome that get a number of their own.
 /// The types that come after these share one per source and outcome.
-const KINDS_MAX: usize = 4096;
+const KINDS_MAX: usize = bound(4096, 24);
 
 /// The type that stands for all the others; no event has it.
 pub const OTHER_TYPES: &str = "";
@@ -62,7 +63,6 @@ struct Line {
 
 /// The writing side of an index. After an error it has to be opened afresh.
 pub struct Filler {
-    store: Connection,
     file: Connection,
     kinds: HashMap<(String, String, String), i64>,
     last: i64,
@@ -71,7 +71,7 @@ pub struct Filler {
 
 impl Filler {
     /// Over an index that proved itself, or an empty one.
-    pub fn new(store: Connection, file: Connection) -> Result<Self> {
+    pub fn new(file: Connection) -> Result<Self> {
         let kinds = file
             .prepare("SELECT source, type, outcome, kind FROM kinds")?
             .query_map([], |row| {
@@ -83,23 +83,21 @@ impl Filler {
             kinds,
             last: file::last_row(&file)?,
             newest: newest.map_or(Uuid::nil(), Uuid::from_bytes),
-            store,
             file,
         })
     }
 
     /// How many of the store's rows are not in the index yet, at most.
-    pub fn behind(&self) -> Result<i64> {
-        let last: i64 = self
-            .store
+    pub fn behind(&self, store: &Connection) -> Result<i64> {
+        let last: i64 = store
             .prepare_cached("SELECT coalesce(max(row), 0) FROM events")?
             .query_row([], |row| row.get(0))?;
         Ok(last - self.last)
     }
 
     /// Takes the next rows in; answers whether there are more.
-    pub fn fill(&mut self, now: i64) -> Result<bool> {
-        let lines = self.read()?;
+    pub fn fill(&mut self, store: &Connection, now: i64) -> Result<bool> {
+        let lines = self.read(store)?;
         let Some(last) = lines.last() else {
             return Ok(false);
         };
@@ -138,8 +136,8 @@ impl Filler {
 
     /// The next rows after the last one known. The columns stand before the
     /// body, so none of it is read.
-    fn read(&self) -> Result<Vec<Line>> {
-        self.store
+    fn read(&self, store: &Connection) -> Result<Vec<Line>> {
+        store
             .prepare_cached(
                 "SELECT row, id, received_at, source, type, outcome, media_id, job_id
                  FROM events WHERE row > ?1 ORDER BY row LIMIT ?2",
@@ -160,7 +158,7 @@ impl Filler {
     /// Takes the entries of removed events away, and those that a search found
     /// to lead nowhere, unless the event is there after all: it may have been
     /// put back meanwhile.
-    pub fn forget(&mut self, removed: &[Removed], orphans: &[Entry]) -> Result<()> {
+    pub fn forget(&self, store: &Connection, removed: &[Removed], orphans: &[Entry]) -> Result<()> {
         let mut gone: Vec<Entry> = Vec::new();
         for event in removed {
             gone.extend(self.entries_of(event)?);
@@ -168,7 +166,7 @@ impl Filler {
         gone.extend(orphans);
         let tx = Transaction::begin(&self.file)?;
         for entry in gone {
-            if !self.is_stored(entry.id())? {
+            if !is_stored(store, entry.id())? {
                 delete(&self.file, entry)?;
             }
         }
@@ -192,16 +190,16 @@ impl Filler {
         Ok(entries)
     }
 
-    fn is_stored(&self, id: Uuid) -> Result<bool> {
-        self.store
-            .prepare_cached("SELECT 1 FROM events WHERE id = ?1")?
-            .exists([id.as_bytes()])
-    }
-
     /// Closes the file in good order.
     pub fn close(self) -> Result<()> {
         file::close(self.file)
     }
+}
+
+fn is_stored(store: &Connection, id: Uuid) -> Result<bool> {
+    store
+        .prepare_cached("SELECT 1 FROM events WHERE id = ?1")?
+        .exists([id.as_bytes()])
 }
 
 /// A transaction that is rolled back unless it is committed.

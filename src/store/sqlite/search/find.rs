@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
 use super::super::tally::Tally;
+use super::bound;
 use super::candidates::{Candidates, Failure};
 use super::index::Entry;
 use super::plan::plan;
@@ -21,7 +22,7 @@ use crate::store::archive::{EventFilter, EventSummary, Found, Page};
 const BUDGET: Duration = Duration::from_millis(30);
 
 /// Candidates looked at within one read transaction.
-const STEP: usize = 64;
+const STEP: usize = bound(64, 8);
 
 /// How long one read transaction of a walk goes on: no checkpoint waits longer.
 const STEP_TIME: Duration = Duration::from_millis(5);
@@ -97,6 +98,7 @@ impl Search<'_> {
         if let Candidates::All = plan.candidates {
             return self.walk(&sieve, progress);
         }
+        let first = progress.range.ceiling;
         loop {
             let chunk = plan
                 .candidates
@@ -119,6 +121,10 @@ impl Search<'_> {
             match complete_to {
                 Some(end) => progress.range.ceiling = end,
                 None => return Ok(true),
+            }
+            // A page that ends where it began would lead nowhere.
+            if progress.is_over() && progress.range.ceiling < first {
+                return Ok(false);
             }
         }
     }

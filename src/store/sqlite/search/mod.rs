@@ -36,6 +36,12 @@ pub use summary::{body, summary};
 
 use index::be_nice;
 
+/// A bound that is small in the tests, so that a few events take every way that
+/// many would take.
+const fn bound(usual: usize, in_tests: usize) -> usize {
+    if cfg!(test) { in_tests } else { usual }
+}
+
 /// Searches at the same time: with two, one that reads bodies does not keep the
 /// others waiting.
 const SEARCHES_MAX: usize = 2;

@@ -6,6 +6,7 @@ use rusqlite::{Connection, Result, params};
 use uuid::Uuid;
 
 use super::super::tally::Tally;
+use super::bound;
 use super::candidates::{Candidates, Failure, Rows};
 use super::file::last_row;
 use super::fill::{Key, OTHER_TYPES};
@@ -17,19 +18,19 @@ use crate::store::archive::EventFilter;
 
 /// Rows that the index does not know yet and that are looked at one by one.
 /// Where there are more, the index is not asked.
-const FRESH_MAX: i64 = 8192;
+const FRESH_MAX: i64 = bound(8192, 24) as i64;
 
 /// Deliveries that are listed at once, whatever their order.
-const LISTED_MAX: u64 = 2048;
+const LISTED_MAX: u64 = bound(2048, 4) as u64;
 
 /// Unfinished deliveries whose rows are put in order for one search.
-const OPEN_MAX: u64 = 65_536;
+const OPEN_MAX: u64 = bound(65_536, 40) as u64;
 
 /// Strays that are looked at one by one.
-const STRAYS_MAX: usize = 10_000;
+const STRAYS_MAX: usize = bound(10_000, 32);
 
 /// Kinds whose lists are merged.
-const KINDS_MERGED_MAX: usize = 256;
+const KINDS_MERGED_MAX: usize = bound(256, 12);
 
 /// How a search goes about it.
 #[derive(Debug)]

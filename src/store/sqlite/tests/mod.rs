@@ -16,6 +16,7 @@ use crate::store::{OpenError, Opened, Store, StoreConfig, StoreMetrics};
 mod broken;
 mod opening;
 mod running;
+mod searching;
 
 /// A database in a folder of its own.
 struct Sqlite(TempDir);

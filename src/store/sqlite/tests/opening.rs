@@ -14,7 +14,9 @@ fn refused(path: &Path, words: &[&str]) {
         assert!(text.contains(word), "no {word:?} in: {text}");
     }
     assert!(
-        text.starts_with(&path.display().to_string()) || text.contains("cannot be"),
+        text.starts_with(&path.display().to_string())
+            || text.contains("cannot be")
+            || text.contains("is to be a folder"),
         "{text}"
     );
 }
@@ -37,7 +39,11 @@ fn refused_untouched(path: &Path, words: &[&str]) {
 async fn closed_store(folder: &TempDir) -> std::path::PathBuf {
     let path = folder.path().join("events.db");
     open(&path).unwrap().close().await;
-    assert_eq!(files(folder.path()).len(), 2, "database and lock only");
+    let mut left = files(folder.path());
+    // A store that lived for a moment may have had no time for one.
+    left.retain(|file| *file != folder.path().join("events.db-search"));
+    let expected = ["events.db", "events.db.lock"].map(|name| folder.path().join(name));
+    assert_eq!(left, expected, "no log and no journal");
     path
 }
 
@@ -208,7 +214,7 @@ fn folders_that_cannot_be_used_are_named() {
     std::fs::write(&file, "x").unwrap();
     refused(
         &file.join("data/events.db"),
-        &["cannot be written", "store.path"],
+        &["data: is to be a folder", "file is a file", "store.path"],
     );
     refused(
         Path::new("/proc/nowhere/events.db"),

@@ -6,20 +6,17 @@
 //! store.
 
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use listenfd::ListenFd;
-use rustix::io::{FdFlags, fcntl_setfd};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::clock::Clock;
-use crate::dispatch::retention::{self, Retention};
+use crate::dispatch::retention::{Keeper, Retention};
 use crate::dispatch::{DispatchMetrics, Dispatcher, LaneConfig};
 use crate::handler::log::{LineFormat, Outputs};
 use crate::handler::{self, BuildContext, BuildError, Handler};
@@ -34,11 +31,16 @@ use crate::server::{
 };
 use crate::settings::{self, Settings};
 use crate::signature::SchemeError;
-use crate::store::{self, OpenError, Opened, Store, StoreConfig, StoreError, StoreMetrics};
+use crate::store::archive::{EventFilter, Page};
+use crate::store::{
+    self, Archive, OpenError, Opened, Store, StoreConfig, StoreError, StoreMetrics,
+};
 use crate::telemetry::{self, DroppedLines};
+use crate::trace::{self, Exporting, TraceError, TraceMetrics, Tracer};
 
-/// Connections that may wait in the kernel's queue while nobody accepts.
-const BACKLOG: u32 = 4096;
+mod listeners;
+
+use listeners::listeners;
 
 /// How often the gauges of the backlog are read.
 const GAUGES: Duration = Duration::from_secs(2);
@@ -83,6 +85,9 @@ pub enum StartError {
         /// What is wrong.
         problem: ClientError,
     },
+    /// The exporter of traces cannot be made.
+    #[error(transparent)]
+    Traces(#[from] TraceError),
     /// The store opened and failed at once.
     #[error(
         "{path}: the store opened, but takes no commit; see that its disk has room and can be written, and start again"
@@ -133,6 +138,7 @@ pub struct App {
     public: JoinHandle<()>,
     admin: JoinHandle<()>,
     queues: Queues,
+    exporting: Option<Exporting>,
 }
 
 /// The series of all components.
@@ -144,6 +150,7 @@ struct Metrics {
     dispatch: DispatchMetrics,
     store: StoreMetrics,
     dropped: DroppedLines,
+    traces: TraceMetrics,
 }
 
 impl App {
@@ -167,6 +174,7 @@ impl App {
             dispatch: DispatchMetrics::new(settings.handlers.iter().map(|lane| &lane.name)),
             store: StoreMetrics::default(),
             dropped: DroppedLines::default(),
+            traces: TraceMetrics::default(),
         };
         let readiness = Arc::new(Readiness::new());
         let refusals = Arc::new(Refusals::new());
@@ -180,8 +188,9 @@ impl App {
             close_admin.clone(),
         ));
 
-        let handlers = handlers(settings, &environment)?;
-        let Opened { store, archive } = store::open(
+        let (tracer, exporting) = traces(settings, &environment, &metrics)?;
+        let handlers = handlers(settings, &environment, tracer.as_ref())?;
+        let opened = store::open(
             StoreConfig {
                 path: settings.store.path.clone(),
                 dedup_window: settings.store.dedup_window,
@@ -191,25 +200,29 @@ impl App {
             },
             lock,
         )?;
+        let Opened { store, archive } = opened.clone();
         let dispatcher = Dispatcher::start(
             &settings.dispatch,
             handlers,
             Arc::clone(&store),
             Arc::clone(&environment.clock),
-            metrics.dispatch.clone(),
+            metrics.dispatch.clone().with_tracer(tracer.clone()),
         )
         .await
         .map_err(|source| StartError::Broken {
             path: settings.store.path.clone(),
             source,
         })?;
-        let ingest = Arc::new(Ingest::new(
-            &settings.sources,
-            Arc::clone(&store),
-            Arc::clone(&dispatcher),
-            Arc::clone(&environment.clock),
-            metrics.ingest.clone(),
-        )?);
+        let ingest = Arc::new(
+            Ingest::new(
+                &settings.sources,
+                Arc::clone(&store),
+                Arc::clone(&dispatcher),
+                Arc::clone(&environment.clock),
+                metrics.ingest.clone(),
+            )?
+            .with_tracer(tracer),
+        );
 
         let close_public = CancellationToken::new();
         let callback = Callback::new(
@@ -221,6 +234,7 @@ impl App {
             close_public.clone(),
         );
         readiness.store_opened(Arc::clone(&store));
+        show_last_events(settings, &archive, &metrics.ingest);
         readiness.archive_opened(archive);
         readiness.lanes_started(Arc::clone(&dispatcher) as Arc<dyn server::Lanes>);
         let queues = Queues::start(&settings.queues, &ingest, &readiness, &metrics.queues)
@@ -236,7 +250,7 @@ impl App {
         let public = tokio::spawn(server::run(public, callback, limits, close_public.clone()));
         let upkeep = CancellationToken::new();
         follow_keys(settings, &ingest, &upkeep);
-        start_upkeep(settings, &environment, &store, metrics, &upkeep);
+        start_upkeep(settings, &environment, &opened, metrics, &upkeep);
         Ok(Self {
             ingest_address,
             admin_address,
@@ -250,6 +264,7 @@ impl App {
             public,
             admin,
             queues,
+            exporting,
         })
     }
 
@@ -297,7 +312,12 @@ impl App {
         if !self.public.is_finished() {
             let _ = self.public.await;
         }
-        self.store.close().await;
+        let last_spans = async {
+            if let Some(exporting) = self.exporting.take() {
+                exporting.finish().await;
+            }
+        };
+        tokio::join!(self.store.close(), last_spans);
         self.close_admin.cancel();
         let _ = self.admin.await;
     }
@@ -313,6 +333,7 @@ impl Metrics {
         self.dispatch.register(&mut registry);
         self.store.register(&mut registry);
         self.dropped.register(&mut registry);
+        self.traces.register(&mut registry);
         registry
     }
 }
@@ -353,48 +374,27 @@ fn admin_parts(
     }
 }
 
-/// The inherited sockets, or new ones on the configured addresses.
-fn listeners(settings: &Settings) -> Result<(TcpListener, TcpListener), StartError> {
-    let mut inherited = ListenFd::from_env();
-    let mut take = |index, key, address| -> Result<TcpListener, StartError> {
-        match inherited.take_tcp_listener(index) {
-            Ok(Some(listener)) => adopt(listener).map_err(StartError::Inherited),
-            Ok(None) => bind(address).map_err(|source| StartError::Bind {
-                key,
-                address,
-                source,
-            }),
-            Err(error) => Err(StartError::Inherited(error)),
-        }
-    };
-    Ok((
-        take(0, "server.listen", settings.server.listen)?,
-        take(1, "admin.listen", settings.admin.listen)?,
-    ))
-}
-
-/// Inherited descriptors are not close-on-exec: without it every command would
-/// hold the port.
-fn adopt(listener: std::net::TcpListener) -> std::io::Result<TcpListener> {
-    fcntl_setfd(listener.as_fd(), FdFlags::CLOEXEC)?;
-    listener.set_nonblocking(true)?;
-    TcpListener::from_std(listener)
-}
-
-fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
-    // A restart must not wait for connections of the last run to time out.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
 type Lanes = Vec<(LaneConfig, Arc<dyn Handler>)>;
 
-fn handlers(settings: &Settings, environment: &Environment) -> Result<Lanes, BuildError> {
+/// The exporter of traces, where one is configured.
+fn traces(
+    settings: &Settings,
+    environment: &Environment,
+    metrics: &Metrics,
+) -> Result<(Option<Tracer>, Option<Exporting>), TraceError> {
+    let Some(config) = &settings.traces else {
+        return Ok((None, None));
+    };
+    let clock = Arc::clone(&environment.clock);
+    let (tracer, exporting) = trace::start(config, clock, metrics.traces.clone())?;
+    Ok((Some(tracer), Some(exporting)))
+}
+
+fn handlers(
+    settings: &Settings,
+    environment: &Environment,
+    tracer: Option<&Tracer>,
+) -> Result<Lanes, BuildError> {
     let outputs = Outputs::default();
     settings
         .handlers
@@ -406,6 +406,7 @@ fn handlers(settings: &Settings, environment: &Environment) -> Result<Lanes, Bui
                 line_format: environment.line_format,
                 outputs: &outputs,
                 clock: Arc::clone(&environment.clock),
+                tracer: tracer.cloned(),
             };
             Ok((lane.clone(), handler::build(&lane.handler, &context)?))
         })
@@ -422,24 +423,51 @@ fn follow_keys(settings: &Settings, ingest: &Ingest, stop: &CancellationToken) {
     }
 }
 
+/// Looks up each source's last event, beside the start: nobody waits for it.
+fn show_last_events(settings: &Settings, archive: &Arc<dyn Archive>, metrics: &IngestMetrics) {
+    let http = settings.sources.iter().map(|source| &source.name);
+    let queues = settings.queues.iter().map(|queue| &queue.name);
+    let names: Vec<SourceName> = http.chain(queues).cloned().collect();
+    let (archive, metrics) = (Arc::clone(archive), metrics.clone());
+    tokio::spawn(async move {
+        for name in names {
+            let filter = EventFilter {
+                sources: Some(vec![name.clone()]),
+                ..EventFilter::default()
+            };
+            let newest = Page {
+                limit: 1,
+                after: None,
+            };
+            // Without an answer the next event shows the source.
+            if let Ok(found) = archive.events(&filter, newest).await
+                && let Some(event) = found.events.first()
+            {
+                metrics.show_last_event(&name, event.received_at);
+            }
+        }
+    });
+}
+
 /// Retention, and the gauges that are read now and then.
 fn start_upkeep(
     settings: &Settings,
     environment: &Environment,
-    store: &Arc<dyn Store>,
+    opened: &Opened,
     metrics: Metrics,
     stop: &CancellationToken,
 ) {
-    tokio::spawn(retention::run(
-        Retention {
-            finished: settings.store.retention,
-            dead: settings.store.retention_dead,
-        },
-        Arc::clone(store),
-        Arc::clone(&environment.clock),
-        stop.clone(),
-    ));
-    let (store, clock) = (Arc::clone(store), Arc::clone(&environment.clock));
+    let retention = Retention {
+        finished: settings.store.retention,
+        dead: settings.store.retention_dead,
+        bytes_max: settings.store.retention_bytes,
+        disk_free_min: settings.store.disk_free_min,
+        path: settings.store.path.clone(),
+    };
+    let clock = Arc::clone(&environment.clock);
+    let keeper = Keeper::new(retention, opened, clock, metrics.store.early_purged.clone());
+    tokio::spawn(keeper.run(stop.clone()));
+    let (store, clock) = (Arc::clone(&opened.store), Arc::clone(&environment.clock));
     let (dropped, stop) = (environment.dropped.clone(), stop.clone());
     tokio::spawn(async move {
         while !stop.is_cancelled() {

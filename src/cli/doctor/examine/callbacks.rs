@@ -1,0 +1,172 @@
+//! What comes in: events, answers, clocks, refusals.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Finding, State, finding};
+use crate::cli::admin::screen;
+use crate::cli::admin::when;
+use crate::cli::doctor::facts::{Api, Facts};
+use crate::cli::doctor::metrics::samples;
+
+/// Clocks further apart than this get near to what sources tolerate.
+const SKEW_SECONDS_MAX: f64 = 60.0;
+
+/// The sender gives up after 3 s; this is the last third.
+const ACK_MS_MAX: f64 = 2000.0;
+
+/// Older refusals are history.
+const REFUSALS_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// When events came last.
+pub(super) fn newest(facts: &Facts, api: &Api) -> Vec<Finding> {
+    const PART: &str = "events";
+    let mut findings = vec![match &api.newest {
+        Some(event) => finding(
+            PART,
+            State::Good,
+            format!(
+                "the newest came {} ({}), {} over {}",
+                when::relative(event.received_at, facts.now),
+                when::absolute(event.received_at),
+                event.r#type,
+                event.source
+            ),
+        ),
+        None => finding(PART, State::Note, "there is none yet"),
+    }];
+    if api.newest.is_some() {
+        let silent = api
+            .stats
+            .sources
+            .iter()
+            .filter(|source| source.last_event_at.is_none());
+        findings.extend(silent.map(|source| {
+            let text = format!(
+                "source {} has had none since the start of the service",
+                source.name
+            );
+            finding(PART, State::Note, text)
+        }));
+    }
+    findings
+}
+
+/// How callbacks were answered in the last hour.
+pub(super) fn answers(api: &Api) -> Option<Finding> {
+    const PART: &str = "answers";
+    let acks = &api.stats.acks;
+    let unavailable: u64 = acks.iter().map(|minute| minute.unavailable).sum();
+    let slowest = acks
+        .iter()
+        .filter_map(|minute| minute.max_ms)
+        .fold(0.0, f64::max);
+    if unavailable > 0 {
+        let n = screen::count(unavailable, "callback was", "callbacks were");
+        let text = format!("{n} answered 503 in the last hour");
+        return Some(finding(PART, State::Broken, text).advice(
+            "Find out why callbacks were answered 503: a stop or start, a store that was full or slow (ims_receiver_store_commit_seconds), or too many bodies at once. What fails three times is lost.",
+        ));
+    }
+    if slowest > ACK_MS_MAX {
+        let text = format!(
+            "the slowest of the last hour took {slowest:.0} ms; senders give up after 3000"
+        );
+        return Some(finding(PART, State::Look, text).advice(
+            "Look at the store's disk: an answer took most of the sender's 3 s (ims_receiver_store_commit_seconds).",
+        ));
+    }
+    (!acks.is_empty()).then(|| {
+        let text = format!("no 503 in the last hour, the slowest took {slowest:.0} ms");
+        finding(PART, State::Good, text)
+    })
+}
+
+/// Our clock beside the senders'.
+pub(super) fn clock(api: &Api) -> Vec<Finding> {
+    const PART: &str = "clock";
+    let skews = samples(
+        &api.metrics,
+        "ims_receiver_timestamp_skew_seconds",
+        "source",
+    );
+    if skews.is_empty() {
+        return vec![finding(
+            PART,
+            State::Unknown,
+            "no signed request to compare it with yet",
+        )];
+    }
+    skews
+        .into_iter()
+        .map(|(source, skew)| {
+            let side = if skew < 0.0 { "behind" } else { "ahead of" };
+            let apart = skew.abs();
+            let text = format!("{apart:.0} s {side} the sender's, by the last request of {source}");
+            if apart <= SKEW_SECONDS_MAX {
+                return finding(PART, State::Good, text);
+            }
+            finding(PART, State::Broken, text).advice(format!(
+                "Set this machine's clock (timedatectl, chronyc tracking): it is {apart:.0} s {side} the sender's, and past the source's tolerance every callback is refused."
+            ))
+        })
+        .collect()
+}
+
+/// What was refused of late, grouped by what was found out about it.
+pub(super) fn refusals(facts: &Facts, api: &Api) -> Vec<Finding> {
+    const PART: &str = "refusals";
+    type Kind<'a> = (&'a str, &'a str, String);
+    let mut kinds: BTreeMap<Kind<'_>, (u64, jiff::Timestamp)> = BTreeMap::new();
+    for refusal in &api.refusals {
+        let age = facts.now.duration_since(refusal.at);
+        if age.is_positive() && age.unsigned_abs() > REFUSALS_AGE_MAX {
+            continue;
+        }
+        let source = refusal.source.as_deref().unwrap_or("no source");
+        let kind = (
+            source,
+            refusal.reason.as_str(),
+            refusal.diagnosis.join("; "),
+        );
+        let entry = kinds.entry(kind).or_insert((0, refusal.at));
+        entry.0 += refusal.count;
+        entry.1 = entry.1.max(refusal.at);
+    }
+    if kinds.is_empty() {
+        return vec![finding(PART, State::Good, "none in the last day")];
+    }
+    let last_event = |name: &str| {
+        let mut sources = api.stats.sources.iter();
+        sources.find(|source| source.name == name)?.last_event_at
+    };
+    let mut found: Vec<Finding> = kinds
+        .into_iter()
+        .map(|((source, reason, diagnosis), (count, last))| {
+            let probably = match diagnosis.as_str() {
+                "" => String::new(),
+                diagnosis => format!(": {diagnosis}"),
+            };
+            let text = format!(
+                "{source}: {} refused as {reason}, the last {}{probably}",
+                screen::number(count),
+                when::relative(last, facts.now)
+            );
+            // Strangers are refused all day; a sender that is refused and never
+            // gets through is another matter.
+            if last_event(source).is_some_and(|event| event > last) {
+                return finding(PART, State::Note, text);
+            }
+            let state = match reason {
+                "missing" => State::Look,
+                _ => State::Broken,
+            };
+            finding(PART, state, text).advice(format!(
+                "Compare source {source} with what is set at the sender: nothing was accepted since it refused {} as {reason}{probably}. ims-receiver explain --source {source} --request FILE tries a captured request.",
+                screen::number(count)
+            ))
+        })
+        .collect();
+    found.sort_by_key(|finding| finding.state);
+    found
+}

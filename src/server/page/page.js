@@ -1,0 +1,177 @@
+// The live parts of the page. Everything here only saves a reload: without it
+// every page can be read and every form sent.
+"use strict";
+(() => {
+  const $ = (selector, within = document) => within.querySelector(selector);
+  const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
+
+  // ----- Ages grow while one looks at them.
+  const UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+  const age = (seconds) => {
+    const past = seconds >= 0;
+    let rest = Math.floor(Math.abs(seconds));
+    const words = [];
+    for (const [size, name] of UNITS) {
+      if (rest >= size && words.length < 2) {
+        words.push(`${Math.floor(rest / size)} ${name}`);
+        rest %= size;
+        if (size === 1 || (size === 60 && seconds >= 600)) break;
+      } else if (words.length) break;
+    }
+    const text = words.join(" ") || "0 s";
+    return past ? `${text} ago` : `in ${text}`;
+  };
+  // Our clock against the server's, so that a wrong clock here shows no wrong age.
+  const skew = Date.now() - Date.parse(document.body.dataset.now || new Date().toISOString());
+  const grow = () => {
+    for (const time of $$("time[data-age]")) {
+      const since = (Date.now() - skew - Date.parse(time.dateTime)) / 1000;
+      time.textContent = age(since);
+    }
+  };
+  setInterval(grow, 1000);
+
+  // ----- Empty fields of a search stay out of its address.
+  for (const form of $$("form[method=get]")) {
+    form.addEventListener("formdata", (event) => {
+      for (const [name, value] of [...event.formData]) if (value === "") event.formData.delete(name);
+    });
+  }
+  document.addEventListener("keydown", (event) => {
+    const typing = event.target.closest("input, select, textarea");
+    if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
+      const find = $(".find input");
+      if (find) { event.preventDefault(); find.focus(); find.select(); }
+    }
+  });
+
+  // ----- Parts that are read again now and then.
+  const refresh = async (url, parts) => {
+    const answer = await fetch(url, { credentials: "same-origin", redirect: "error" });
+    if (!answer.ok) return;
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    for (const id of parts) {
+      const old = document.getElementById(id);
+      const part = fresh.getElementById(id);
+      // What somebody is in the middle of is not taken away.
+      if (!old || !part || old.contains(document.activeElement)) continue;
+      for (const open of $$("details[open][id]", old)) {
+        const same = part.querySelector(`#${CSS.escape(open.id)}`);
+        if (same) same.open = true;
+      }
+      old.replaceWith(document.adoptNode(part));
+    }
+  };
+  const again = document.body.dataset.refresh;
+  if (again) {
+    const parts = again.split(" ");
+    setInterval(() => {
+      if (!document.hidden) refresh(location.href, parts).catch(() => {});
+    }, 5000);
+  }
+
+  // ----- The live tail.
+  const tail = $("#tail");
+  if (!tail || !window.EventSource) return;
+  const rows = $("#rows");
+  const pattern = $("#row-pattern");
+  const button = $("button", tail);
+  const word = $(".word", tail);
+  const ROWS_MAX = 200;
+  let source = null;
+  const say = (text, on) => { word.textContent = text; tail.classList.toggle("on", on); };
+
+  const put = (row, name, text) => {
+    const slot = $(`[data-slot=${name}]`, row);
+    if (!slot) return;
+    const whole = slot.closest("[data-with]") || slot;
+    if (text === null || text === undefined || text === "") { whole.remove(); return; }
+    slot.textContent = text;
+  };
+  const state = (kind, sign, text) => {
+    const mark = document.createElement("span");
+    mark.className = `state ${kind}`;
+    const drawn = document.createElement("span");
+    drawn.setAttribute("aria-hidden", "true");
+    drawn.textContent = sign;
+    mark.append(drawn, ` ${text}`);
+    return mark;
+  };
+  const OUTCOMES = { succeeded: ["good", "✓"], failed: ["bad", "✕"], other: ["", "·"] };
+  const STATUSES = { succeeded: ["good", "✓"], dead: ["bad", "✕"], running: ["busy", "▸"], pending: ["warn", "◷"] };
+  const show = (event) => {
+    if (document.getElementById(`e-${event.id}`)) return;
+    const row = pattern.content.firstElementChild.cloneNode(true);
+    row.id = `e-${event.id}`;
+    row.classList.add("fresh");
+    const link = $("a.type", row);
+    link.href = `/events/${encodeURIComponent(event.id)}`;
+    link.textContent = event.type;
+    const time = $("time", row);
+    time.dateTime = event.received_at;
+    time.title = event.received_at;
+    put(row, "source", event.source);
+    for (const [name, path] of [["media", "media"], ["job", "job"]]) {
+      const id = event[`${name}_id`];
+      put(row, name, id);
+      const anchor = $(`a[data-slot=${name}]`, row);
+      if (anchor) anchor.href = `/${path}/${encodeURIComponent(id)}`;
+    }
+    if (!event.media_id && !event.job_id) $(".ids", row)?.remove();
+    const outcome = $("[data-outcome]", row);
+    outcome.replaceWith(state(...(OUTCOMES[event.outcome] || OUTCOMES.other), event.outcome));
+    const states = $(".states", row);
+    for (const delivery of event.deliveries) {
+      const [kind, sign] = STATUSES[delivery.status] || ["", "·"];
+      const mark = state(kind, sign, delivery.handler);
+      mark.title = `${delivery.status}, attempts: ${delivery.attempts}`;
+      states.append(mark);
+    }
+    rows.prepend(row);
+    $("#nothing")?.setAttribute("hidden", "");
+    $("#table")?.removeAttribute("hidden");
+    while (rows.children.length > ROWS_MAX) rows.lastElementChild.remove();
+    grow();
+  };
+  const start = () => {
+    source = new EventSource(tail.dataset.url);
+    source.addEventListener("open", () => say("Live", true));
+    source.addEventListener("event", (message) => show(JSON.parse(message.data)));
+    source.addEventListener("skipped", (message) => {
+      say(`Live; ${JSON.parse(message.data).events} events left out, they came too fast`, true);
+    });
+    source.addEventListener("error", () => {
+      say(source && source.readyState === EventSource.CLOSED ? "The live tail ended" : "Connecting …", false);
+    });
+    button.textContent = "Pause";
+    button.setAttribute("aria-pressed", "false");
+    say("Connecting …", false);
+  };
+  const stop = () => {
+    source.close();
+    source = null;
+    button.textContent = "Go on";
+    button.setAttribute("aria-pressed", "true");
+    say("Paused", false);
+  };
+  button.addEventListener("click", () => (source ? stop() : start()));
+  tail.hidden = false;
+  start();
+
+  // What became of the rows that are not finished yet.
+  setInterval(() => {
+    if (!source || document.hidden || !$(".state.busy, .state.warn", rows)) return;
+    fetch(location.href, { credentials: "same-origin", redirect: "error" })
+      .then((answer) => (answer.ok ? answer.text() : null))
+      .then((text) => {
+        if (!text) return;
+        const fresh = new DOMParser().parseFromString(text, "text/html");
+        for (const row of $$("#rows > tr", fresh)) {
+          const old = document.getElementById(row.id);
+          const states = $(".states", row);
+          if (old && states) $(".states", old)?.replaceWith(document.adoptNode(states));
+        }
+      })
+      .catch(() => {});
+  }, 2000);
+})();

@@ -1,0 +1,239 @@
+//! What people do with the page.
+
+use std::time::{Duration, Instant};
+
+use super::browser::Browser;
+use super::url;
+use crate::destination::{Answer, Destination};
+use crate::harness::{Folder, Service, accepted, body, send, wait_for};
+
+/// A service with a handler that works and one whose destination fails.
+pub fn service_with_a_failing_handler(status: u16) -> (Folder, Service, Destination) {
+    let destination = Destination::start(move |_| Answer::status(status));
+    let folder = Folder::with_log().configured(&format!(
+        "[handlers.cms]\nkind = \"forward\"\nurl = \"http://{}/hook\"\nretry = {{ initial = \"1h\", max = \"1h\" }}\n",
+        destination.address
+    ));
+    let service = folder.start();
+    (folder, service, destination)
+}
+
+#[test]
+fn an_event_is_found_opened_and_delivered_again() {
+    let (_folder, service, _cms) = service_with_a_failing_handler(410);
+    let (id, _) = accepted(service.ingest, &body(7));
+    accepted(service.ingest, &body(8));
+    service.finished(&id);
+    let browser = Browser::open();
+    browser.go(&url(&service, "/events"));
+    browser.write("input[name=media_id]", "media-7");
+    browser.click("main form[role=search] button");
+    browser.wait(&format!("#e-{id}"));
+    assert!(
+        browser.url().ends_with("/events?media_id=media-7"),
+        "{}",
+        browser.url()
+    );
+    assert_eq!(
+        browser.run("return document.querySelectorAll('#rows > tr').length"),
+        1
+    );
+    assert!(browser.text(&format!("#e-{id} .states")).contains("cms"));
+    browser.click(&format!("#e-{id} a.type"));
+    browser.wait_text("h1", "ProduceMediaComplete");
+    browser.wait_text("#became", "status 410");
+    assert!(browser.text(".json").contains("media-7"));
+    let tip = browser.run("return [...document.querySelectorAll('.field')].find(f => f.firstChild.data === '\"MediaId\"').querySelector('.tip').textContent");
+    assert!(tip.as_str().is_some_and(|tip| tip.len() > 20), "{tip}");
+
+    let attempts = |handler: &str| {
+        let event = service.event(&id);
+        let deliveries = event["deliveries"].as_array().expect("a list").clone();
+        let delivery = deliveries.into_iter().find(|one| one["handler"] == handler);
+        delivery.expect("it is for this handler")["attempts"].as_u64()
+    };
+    assert_eq!(attempts("cms"), Some(1));
+    browser.click("input[name=handler][value=audit]");
+    browser.click("form[action$='/redeliver'] button");
+    browser.wait_text(".notice", "1 delivery");
+    wait_for("the second attempt", || {
+        (attempts("cms") == Some(2)).then_some(())
+    });
+    assert_eq!(attempts("audit"), Some(1), "it was not asked for");
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn an_id_leads_to_its_event_its_media_and_its_job() {
+    let folder = Folder::with_log();
+    let service = folder.start();
+    let (id, _) = accepted(service.ingest, &body(1));
+    let browser = Browser::open();
+    for (asked, led) in [
+        (id.as_str(), format!("/events/{id}")),
+        ("media-1", "/media/media-1".to_owned()),
+        ("job-1", "/job/job-1".to_owned()),
+        ("nobody", "/events?q=nobody".to_owned()),
+    ] {
+        browser.go(&url(&service, "/"));
+        // A slash leads to the field from anywhere.
+        browser.press("/");
+        browser.press(asked);
+        browser.click(".find button");
+        wait_for("the page of the id", || {
+            browser.url().ends_with(&led).then_some(())
+        });
+    }
+    browser.go(&url(&service, "/media/media-1"));
+    assert!(browser.has(".chart svg circle"), "an axis");
+    assert!(browser.has(&format!("main a[href='/events/{id}']")));
+    assert!(browser.has("main a[href='/job/job-1']"));
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn a_handler_is_held_back_and_let_go_on() {
+    let folder = Folder::with_log();
+    let service = folder.start();
+    let browser = Browser::open();
+    browser.go(&url(&service, "/"));
+    browser.click("#handler-audit button");
+    browser.wait_text("#handler-audit", "paused");
+    browser.wait_text("#attention", "audit was paused");
+    let (id, _) = accepted(service.ingest, &body(1));
+    // The page reads itself again.
+    browser.wait_text("#handler-audit td[data-label=Unfinished]", "1");
+    assert_eq!(service.event(&id)["deliveries"][0]["attempts"], 0);
+    browser.click("#handler-audit button");
+    browser.wait_text("#handler-audit", "at work");
+    service.succeeded(&id);
+    browser.wait_text("#attention", "All is well");
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn the_live_tail_shows_an_event_within_a_second_and_can_be_paused() {
+    let folder = Folder::with_log();
+    let service = folder.start();
+    let browser = Browser::open();
+    browser.go(&url(&service, "/events?type=Produce*"));
+    browser.wait("#tail.on");
+    let other = r#"{"EventType":"SnapshotComplete","MessageBody":{"Status":"Success"}}"#;
+    accepted(service.ingest, other);
+    let mut slowest = Duration::ZERO;
+    for number in 0..5 {
+        let (id, _) = accepted(service.ingest, &body(number));
+        let acked = Instant::now();
+        browser.wait_within(Duration::from_secs(1), &format!("#e-{id}"));
+        slowest = slowest.max(acked.elapsed());
+    }
+    println!("slowest of five events in the live tail: {slowest:?} after their ack");
+    assert_eq!(
+        browser.run("return document.querySelectorAll('#rows > tr').length"),
+        5,
+        "only what was searched for"
+    );
+    // What became of it is shown without a reload.
+    browser
+        .wait("#rows > tr:first-child .state.good + *, #rows > tr:first-child .states .state.good");
+    browser.click("#tail button");
+    browser.wait_text("#tail", "Paused");
+    let (unseen, _) = accepted(service.ingest, &body(99));
+    service.succeeded(&unseen);
+    browser.click("#tail button");
+    browser.wait("#tail.on");
+    let (seen, _) = accepted(service.ingest, &body(100));
+    browser.wait(&format!("#e-{seen}"));
+    assert!(!browser.has(&format!("#e-{unseen}")), "it was paused");
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn a_hostile_body_is_inert() {
+    let folder = Folder::with_log().configured("body = false\n");
+    let service = folder.start();
+    let attack =
+        "<script>document.title='owned'</script><img src=x onerror=\\\"document.title='owned'\\\">";
+    let large = "x".repeat(1_000_000);
+    let bodies = [
+        format!(
+            r#"{{"EventType":"{attack}","MessageBody":{{"Status":"{attack}","MediaId":"{attack}","JobId":"javascript:alert(1)","{attack}":"{large}"}}}}"#
+        ),
+        format!("no json {} {large}", attack.replace('\\', "")),
+    ];
+    let browser = Browser::open();
+    browser.go(&url(&service, "/events"));
+    browser.wait("#tail.on");
+    let ids: Vec<String> = bodies
+        .iter()
+        .map(|body| {
+            let (status, answer) = send(service.ingest, body).expect("an answer");
+            assert_eq!(status, 200, "{answer}");
+            answer["id"].as_str().expect("an id").to_owned()
+        })
+        .collect();
+    for id in &ids {
+        browser.wait(&format!("#e-{id}"));
+    }
+    let inert = |browser: &Browser| {
+        assert_ne!(browser.run("return document.title"), "owned");
+        assert_eq!(
+            browser
+                .run("return document.querySelectorAll('main script, main img, [onerror]').length"),
+            0
+        );
+        assert_eq!(browser.complaints(), Vec::<String>::new());
+    };
+    inert(&browser);
+    let mut pages = vec!["/events".to_owned(), "/".to_owned()];
+    pages.extend(ids.iter().map(|id| format!("/events/{id}")));
+    let media = attack.replace('\\', "");
+    let media: String = media.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    pages.push(format!("/media/{media}"));
+    for page in pages {
+        let (status, text) = service.get(&page);
+        assert_eq!(status, 200, "{page}: {text}");
+        assert!(text.len() < 200_000, "{page} has {} bytes", text.len());
+        browser.go(&url(&service, &page));
+        inert(&browser);
+    }
+    browser.go(&url(&service, &format!("/events/{}", ids[0])));
+    assert!(
+        browser.text(".json").contains("<script>"),
+        "it is shown as it is"
+    );
+}
+
+#[test]
+fn everything_reads_and_every_form_works_without_a_script() {
+    let (_folder, service, _cms) = service_with_a_failing_handler(410);
+    let (id, _) = accepted(service.ingest, &body(1));
+    service.finished(&id);
+    let browser = Browser::open();
+    browser.scripts(false);
+    browser.go(&url(&service, "/"));
+    browser.wait_text("#handlers", "cms");
+    browser.click("#handler-cms button");
+    browser.wait_text("#handler-cms", "paused");
+    browser.click("#handler-cms button");
+    browser.wait_text("#handler-cms", "at work");
+    browser.click("nav a[href='/events']");
+    browser.write("input[name=job_id]", "job-1");
+    browser.click("main form[role=search] button");
+    browser.wait(&format!("#e-{id}"));
+    browser.click("main a[href^='/redeliver']");
+    browser.wait_text("#count", "2 deliveries of 1 event");
+    browser.click("input[name=to][value=cms]");
+    browser.click("form[action='/redeliver'] button");
+    browser.wait_text(".notice", "1 delivery");
+    wait_for("the second attempt", || {
+        let event = service.event(&id);
+        let all = event["deliveries"]
+            .as_array()?
+            .iter()
+            .map(|one| one["attempts"].as_u64());
+        (all.sum::<Option<u64>>() == Some(3)).then_some(())
+    });
+    browser.go(&url(&service, "/refusals"));
+    browser.wait_text("main", "Nothing was refused");
+}
