@@ -23,8 +23,8 @@ use ims_receiver::server::{
 use ims_receiver::signature::SchemeConfig;
 use ims_receiver::signature::ims::{ImsConfig, ReusePolicy};
 use ims_receiver::store::{
-    Backlog, Claimed, Enrolled, Full, History, Inserted, Purge, Purged, Receipt, Roster, Store, StoreError,
-    Wanted,
+    Backlog, Claimed, Enrolled, Full, History, Inserted, Purge, Purged, Receipt, Roster, Store,
+    StoreError, Wanted,
 };
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;

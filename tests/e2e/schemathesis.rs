@@ -34,8 +34,10 @@ fn the_api_is_what_its_description_says() {
         .arg(format!("http://{}/openapi.json", service.admin))
         .args(["--header", &format!("Authorization: Bearer {TOKEN}")])
         // The same requests every time, and few enough for a test run.
-        .args(["--seed", "6", "--max-examples", "15", "--no-shrink"])
-        .args(["--phases", "examples,coverage,fuzzing", "--workers", "2"])
+        .args(["--seed", "6", "--max-examples", "40", "--no-shrink"])
+        // One at a time: its phase of coverage, and threads, meet a fault of
+        // CPython 3.11 now and then ("AST constructor recursion depth mismatch").
+        .args(["--phases", "examples,fuzzing", "--workers", "1"])
         // The description says what is answered, not yet how long each word may
         // be, so a word that it admits may still be refused with 400.
         .args(["--checks", CHECKS, "--request-timeout", "20"])
