@@ -222,7 +222,9 @@ impl Index {
 }
 
 fn beside(store: &Path) -> PathBuf {
-    let mut path = store.as_os_str().to_owned();
+    // Two names of one store share one index.
+    let store = std::fs::canonicalize(store).unwrap_or_else(|_| store.to_owned());
+    let mut path = store.into_os_string();
     path.push("-search");
     path.into()
 }

@@ -274,3 +274,20 @@ async fn the_log_starts_again_beside_searches_without_pause() {
     let log = std::fs::metadata(h.engine.0.path().join("events.db-wal")).unwrap();
     assert!(log.len() < 96 << 20, "the log has {} bytes", log.len());
 }
+
+#[tokio::test]
+async fn two_names_of_one_store_share_one_index() {
+    let mut h = Harness::new(Sqlite::new());
+    let ids = store(&h, 0, 20).await;
+    whole(&h, &ids).await;
+    h.store.close().await;
+    let folder = h.engine.0.path();
+    let other = TempDir::new().unwrap();
+    let link = other.path().join("events.db");
+    std::os::unix::fs::symlink(folder.join("events.db"), &link).unwrap();
+    let by_link = open(&link).unwrap();
+    by_link.close().await;
+    assert!(!index_of(other.path()).exists());
+    h.reopen().await;
+    whole(&h, &ids).await;
+}
