@@ -91,6 +91,36 @@ async fn a_damaged_index_is_built_anew() {
 }
 
 #[tokio::test]
+async fn an_index_that_is_damaged_while_it_is_used_is_built_anew() {
+    let h = Harness::new(Sqlite::new());
+    let mut ids = store(&h, 0, 300).await;
+    whole(&h, &ids).await;
+    // Beyond the first page, so that it opens; by another process, so that no
+    // lock is lost.
+    let damaged = Command::new("dd")
+        .args(["if=/dev/urandom", "bs=4096", "seek=1", "count=40"])
+        .arg("conv=notrunc")
+        .arg(format!("of={}", index_of(h.engine.0.path()).display()))
+        .output()
+        .unwrap();
+    assert!(damaged.status.success());
+    // A batch makes everybody read afresh. Whoever stumbles over the damage, the
+    // answer is right, and the index is built anew.
+    ids.extend(store(&h, 300, 20).await);
+    let folder = h.engine.0.path();
+    until("the damage is found and mended", async || {
+        for (n, id) in ids.iter().enumerate() {
+            assert_eq!(search(&h, &format!("m{n}")).await, [*id]);
+        }
+        ask(folder, "SELECT count(*) FROM by_kind") == 320
+            && ask(folder, "SELECT count(*) FROM by_key") == 640
+    })
+    .await;
+    whole(&h, &ids).await;
+    assert_eq!(h.store.health(), Ok(()));
+}
+
+#[tokio::test]
 async fn the_index_of_another_store_is_not_believed() {
     let mut h = Harness::new(Sqlite::new());
     let other = Harness::new(Sqlite::new());
@@ -206,6 +236,28 @@ async fn what_is_removed_leaves_the_index() {
             && ask(folder, "SELECT sum(events) FROM kinds") == 0
     })
     .await;
+}
+
+#[tokio::test]
+async fn entries_that_lead_nowhere_go_when_a_search_finds_them() {
+    let h = Harness::new(Sqlite::new());
+    let ids = store(&h, 0, 50).await;
+    whole(&h, &ids).await;
+    // As after a crash between the removal and its news.
+    by_hand(
+        &h.engine.0.path().join("events.db"),
+        "DELETE FROM events WHERE row <= 10",
+    );
+    let folder = h.engine.0.path();
+    until("their entries are gone", async || {
+        for n in 0..10 {
+            assert!(search(&h, &format!("m{n}")).await.is_empty());
+        }
+        // Those by media id; each event has one by its job id, too.
+        ask(folder, "SELECT count(*) FROM by_key") == 90
+    })
+    .await;
+    assert_eq!(search(&h, "m10").await, [ids[10]]);
 }
 
 #[tokio::test]
