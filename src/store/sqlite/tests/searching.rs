@@ -178,7 +178,12 @@ async fn a_file_of_another_version_or_after_a_loss_of_power_is_built_anew() {
         whole(&h, &ids).await;
         // What could not be believed is gone as a whole.
         let left = "SELECT count(*) FROM sqlite_schema WHERE name = 'was_here'";
-        until(change, async || ask(h.engine.0.path(), left) == 0).await;
+        until(change, async || {
+            // A table that is missing shows when a search wants it.
+            assert_eq!(search(&h, "m3").await, [ids[3]]);
+            ask(h.engine.0.path(), left) == 0
+        })
+        .await;
         whole(&h, &ids).await;
     }
 }
