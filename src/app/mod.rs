@@ -20,7 +20,7 @@ use crate::dispatch::retention::{Keeper, Retention};
 use crate::dispatch::{DispatchMetrics, Dispatcher, LaneConfig};
 use crate::handler::log::{LineFormat, Outputs};
 use crate::handler::{self, BuildContext, BuildError, Handler};
-use crate::ingest::{Ingest, IngestMetrics};
+use crate::ingest::{Ingest, IngestMetrics, last_events};
 use crate::key_files;
 use crate::lifecycle;
 use crate::mns::{ClientError, QueueMetrics, Queues};
@@ -31,10 +31,7 @@ use crate::server::{
 };
 use crate::settings::{self, Settings};
 use crate::signature::SchemeError;
-use crate::store::archive::{EventFilter, Page};
-use crate::store::{
-    self, Archive, OpenError, Opened, Store, StoreConfig, StoreError, StoreMetrics,
-};
+use crate::store::{self, OpenError, Opened, Store, StoreConfig, StoreError, StoreMetrics};
 use crate::telemetry::{self, DroppedLines};
 use crate::trace::{self, Exporting, TraceError, TraceMetrics, Tracer};
 
@@ -234,7 +231,11 @@ impl App {
             close_public.clone(),
         );
         readiness.store_opened(Arc::clone(&store));
-        show_last_events(settings, &archive, &metrics.ingest);
+        tokio::spawn(last_events::show(
+            settings.source_names(),
+            Arc::clone(&archive),
+            metrics.ingest.clone(),
+        ));
         readiness.archive_opened(archive);
         readiness.lanes_started(Arc::clone(&dispatcher) as Arc<dyn server::Lanes>);
         let queues = Queues::start(&settings.queues, &ingest, &readiness, &metrics.queues)
@@ -421,32 +422,6 @@ fn follow_keys(settings: &Settings, ingest: &Ingest, stop: &CancellationToken) {
             key_files::follow(config, source, ingest.clock(), stop);
         }
     }
-}
-
-/// Looks up each source's last event, beside the start: nobody waits for it.
-fn show_last_events(settings: &Settings, archive: &Arc<dyn Archive>, metrics: &IngestMetrics) {
-    let http = settings.sources.iter().map(|source| &source.name);
-    let queues = settings.queues.iter().map(|queue| &queue.name);
-    let names: Vec<SourceName> = http.chain(queues).cloned().collect();
-    let (archive, metrics) = (Arc::clone(archive), metrics.clone());
-    tokio::spawn(async move {
-        for name in names {
-            let filter = EventFilter {
-                sources: Some(vec![name.clone()]),
-                ..EventFilter::default()
-            };
-            let newest = Page {
-                limit: 1,
-                after: None,
-            };
-            // Without an answer the next event shows the source.
-            if let Ok(found) = archive.events(&filter, newest).await
-                && let Some(event) = found.events.first()
-            {
-                metrics.show_last_event(&name, event.received_at);
-            }
-        }
-    });
 }
 
 /// Retention, and the gauges that are read now and then.

@@ -24,11 +24,11 @@ use crate::request::HandlerName;
 /// Show what waits for each handler, hold one back, give up what is gone
 #[derive(Debug, Clone, Args)]
 pub struct HandlersArgs {
-    #[command(flatten)]
-    admin: AdminArgs,
     /// Write one JSON document for programs
     #[arg(long, global = true)]
     json: bool,
+    #[command(flatten)]
+    admin: AdminArgs,
     #[command(subcommand)]
     command: Command,
 }
@@ -222,7 +222,7 @@ fn table(handlers: &[HandlerRow], screen: &Screen) -> Table {
     let mut table = Table::new([
         Column::whole("HANDLER"),
         Column::whole("KIND").rank(1),
-        Column::whole("STATE").cut_to(8),
+        Column::whole("STATE").cut_to(14, 8),
         Column::number("PENDING"),
         Column::number("DEAD"),
         Column::whole("OLDEST PENDING").rank(3),

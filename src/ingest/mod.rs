@@ -29,6 +29,7 @@ use crate::signature::{
 use crate::store::{Full, Inserted, Receipt, Store, StoreError};
 use crate::trace::{Arrival, Tracer};
 
+pub mod last_events;
 mod metrics;
 mod reuse;
 

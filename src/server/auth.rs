@@ -106,8 +106,7 @@ impl Access {
 }
 
 /// Judges whether a program or a page of ours asks, and no other page in
-/// somebody's browser. What only reads is refused where the browser says so;
-/// what changes something has to look like what no form can send, too.
+/// somebody's browser.
 pub(super) fn check_origin(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Denied> {
     if headers
         .get("sec-fetch-site")
@@ -118,10 +117,16 @@ pub(super) fn check_origin(method: &Method, uri: &Uri, headers: &HeaderMap) -> R
     if method.is_safe() {
         return Ok(());
     }
-    if !is_own_origin(uri, headers) {
-        return Err(Denied::CrossOrigin);
+    if is_own_origin(uri, headers) {
+        Ok(())
+    } else {
+        Err(Denied::CrossOrigin)
     }
-    if is_json(headers) {
+}
+
+/// Judges whether a change looks like what no form can send.
+pub(super) fn check_json(method: &Method, headers: &HeaderMap) -> Result<(), Denied> {
+    if method.is_safe() || is_json(headers) {
         Ok(())
     } else {
         Err(Denied::NotJson)
@@ -318,6 +323,7 @@ mod tests {
                 headers.append(*name, value.parse().unwrap());
             }
             check_origin(&method, &"/api/redeliver".parse().unwrap(), &headers)
+                .and_then(|()| check_json(&method, &headers))
         };
         let json = ("content-type", "application/json; charset=utf-8");
         assert_eq!(judge(Method::POST, &[json]), Ok(()));

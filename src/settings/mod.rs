@@ -20,6 +20,7 @@ use std::time::Duration;
 use crate::dispatch::{DispatchConfig, LaneConfig};
 use crate::ingest::SourceConfig;
 use crate::mns::QueueConfig;
+use crate::request::SourceName;
 use crate::server::{AdminConfig, ServerConfig};
 use crate::trace::TraceConfig;
 
@@ -62,6 +63,15 @@ pub struct Settings {
     pub queues: Vec<QueueConfig>,
     /// The handlers, by name.
     pub handlers: Vec<LaneConfig>,
+}
+
+impl Settings {
+    /// The names of all sources, queues among them.
+    pub fn source_names(&self) -> Vec<SourceName> {
+        let http = self.sources.iter().map(|source| &source.name);
+        let queues = self.queues.iter().map(|queue| &queue.name);
+        http.chain(queues).cloned().collect()
+    }
 }
 
 /// The store, and how long it keeps what.

@@ -7,13 +7,14 @@ use crate::destination::free_port;
 use crate::harness::{Folder, Post, accepted, body, wait_for};
 
 /// Names with their labels, beside `le`, as the contract has them.
-const CONTRACT: [(&str, &[&str]); 33] = [
+const CONTRACT: [(&str, &[&str]); 36] = [
     ("requests_total", &["source", "status"]),
     ("ack_seconds_bucket", &["source"]),
     ("events_total", &["outcome", "source", "type"]),
     ("duplicates_total", &["source"]),
     ("refusals_total", &["reason", "source"]),
     ("authentic_total", &["key", "source"]),
+    ("signature_reuse_total", &["source"]),
     ("timestamp_skew_seconds", &["source"]),
     ("last_event_timestamp_seconds", &["source"]),
     ("deliveries_total", &["handler", "result"]),
@@ -29,11 +30,13 @@ const CONTRACT: [(&str, &[&str]); 33] = [
     ("store_batch_size_count", &[]),
     ("store_errors_total", &[]),
     ("store_bytes", &[]),
+    ("early_purged_events_total", &["cause"]),
     ("wal_bytes", &[]),
     ("disk_free_bytes", &[]),
     ("dedup_window_seconds", &[]),
     ("log_lines_dropped_total", &[]),
     ("build_info", &["version"]),
+    ("admin_denied_total", &["reason"]),
     ("queue_messages_total", &["result", "source"]),
     ("queue_polls_total", &["result", "source"]),
     ("queue_delete_failures_total", &["source"]),
@@ -134,6 +137,38 @@ fn every_series_of_the_contract_is_there_and_those_that_monitoring_builds_on() {
             assert!(known, "{name} uses {used}, which the service does not have");
         }
     }
+}
+
+/// Nothing is shown that the manual does not explain.
+#[test]
+fn every_series_is_in_the_manual() {
+    let manual = include_str!("../../docs/monitoring.md");
+    let manual = named(manual);
+    for name in series(&page()).into_keys() {
+        let histogram = ["_bucket", "_sum", "_count"]
+            .iter()
+            .find_map(|part| name.strip_suffix(part));
+        let known = manual.contains(&name) || histogram.is_some_and(|own| manual.contains(own));
+        assert!(known, "{name} is not in docs/monitoring.md");
+    }
+}
+
+#[test]
+fn a_source_is_known_to_be_silent_after_a_restart() {
+    let folder = Folder::with_log();
+    let service = folder.start();
+    let series = r#"ims_receiver_last_event_timestamp_seconds{source="default"}"#;
+    assert_eq!(service.metric(series), None, "nothing has come yet");
+    let (id, _) = accepted(service.ingest, &body(1));
+    service.succeeded(&id);
+    let last = service.metric(series).expect("it is shown");
+    service.kill();
+    let service = folder.start();
+    let again = wait_for("it is shown again", || {
+        service.metric(series).filter(|at| *at > 0.0)
+    });
+    // The store keeps milliseconds.
+    assert!((again - last).abs() < 1.0, "{again} {last}");
 }
 
 /// How a series begins matters to rates: zeros are there from the start.

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::collector::{Collector, Span};
 use crate::destination::{Answer, Destination, free_port};
 use crate::harness::{Folder, KEY, Post, Service, accepted, body, exchange, wait_for};
+use crate::mns;
 
 const CALLER: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER_SPAN: &str = "00f067aa0ba902b7";
@@ -251,6 +252,31 @@ fn the_trace_goes_on_after_a_kill() {
     let told = spans.iter().find(|span| span.id == last.1);
     let told = told.expect("the destination was told the attempt's own span");
     assert_eq!(told.attribute("result"), "succeeded");
+}
+
+#[test]
+fn a_message_of_a_queue_is_the_root_of_its_trace() {
+    let collector = Collector::start();
+    let emulator = mns::emulator();
+    let folder = mns::folder(&emulator, "").configured(&format!(
+        "[telemetry]\notlp_endpoint = \"http://{}\"\n",
+        collector.address
+    ));
+    let _service = folder.start();
+    emulator.send(mns::QUEUE, &body(1));
+    let lines = mns::logged(&folder, 1);
+    let id = lines[0]["event_id"].as_str().expect("an id");
+    let spans = collector.of_event(id, 3);
+    let root = only(&spans, "message queue");
+    assert_eq!(
+        (root.kind, root.parent.as_str()),
+        (SpanKind::Consumer, ""),
+        "{spans:#?}"
+    );
+    assert_eq!(root.attribute("source"), "queue");
+    assert_eq!(only(&spans, "store").parent, root.id);
+    assert_eq!(only(&spans, "deliver audit").parent, root.id);
+    assert!(spans.iter().all(|span| span.trace == id.replace('-', "")));
 }
 
 /// Warnings about the collector.

@@ -23,8 +23,9 @@ pub struct Column {
     title: &'static str,
     /// It is at least this wide where there is room.
     least: usize,
-    /// It may be cut to this width; `None` where it is never cut.
-    spare: Option<usize>,
+    /// It is cut to the first width rather than that another column is left
+    /// out, and to the second where none can be; `None` where it is never cut.
+    spare: Option<(usize, usize)>,
     /// Those with the lowest number go first; `None` never goes.
     rank: Option<u8>,
     to_the_right: bool,
@@ -50,10 +51,11 @@ impl Column {
         }
     }
 
-    /// The same, and it may be cut to `width`.
-    pub const fn cut_to(self, width: usize) -> Self {
+    /// The same, and it may be cut: to `good`, and to `least` before columns
+    /// that are never left out would not fit.
+    pub const fn cut_to(self, good: usize, least: usize) -> Self {
         Self {
-            spare: Some(width),
+            spare: Some((good, least)),
             ..self
         }
     }
@@ -232,7 +234,7 @@ impl Table {
         };
         loop {
             let mut layout = shown.clone();
-            self.shrink(&mut layout, room);
+            self.shrink(&mut layout, room, |(good, _)| good);
             if total(&layout) <= room {
                 return layout;
             }
@@ -240,17 +242,25 @@ impl Table {
             let ranked = ranked.filter_map(|(i, (c, _))| Some((self.columns[*c].rank?, i)));
             match ranked.min() {
                 Some((_, leaves)) => drop(shown.remove(leaves)),
-                None => return layout,
+                None => {
+                    self.shrink(&mut layout, room, |(_, least)| least);
+                    return layout;
+                }
             }
         }
     }
 
     /// Takes from the widest column that can spare something until all fit.
-    fn shrink(&self, layout: &mut [(usize, usize)], room: usize) {
+    fn shrink(
+        &self,
+        layout: &mut [(usize, usize)],
+        room: usize,
+        to: impl Fn((usize, usize)) -> usize,
+    ) {
         while total(layout) > room {
             let over = total(layout) - room;
             let spare = |(column, width): &(usize, usize)| {
-                let least = self.columns[*column].spare?;
+                let least = to(self.columns[*column].spare?);
                 width.checked_sub(least).filter(|spare| *spare > 0)
             };
             let widest = layout.iter_mut().filter(|entry| spare(entry).is_some());
@@ -284,9 +294,9 @@ mod tests {
     fn table() -> Table {
         let mut table = Table::new([
             Column::whole("ID"),
-            Column::whole("TYPE").cut_to(6),
+            Column::whole("TYPE").cut_to(9, 6),
             Column::number("N").rank(1),
-            Column::whole("REASON").cut_to(8).rank(0),
+            Column::whole("REASON").cut_to(8, 8).rank(0),
         ]);
         table.push(vec![
             "0193-aaaa".into(),
@@ -333,8 +343,8 @@ mod tests {
             ]
         );
         // The reason goes first, the number next.
-        let narrow = shown(&table(), Some(24));
-        assert_eq!(narrow[0], "ID         TYPE        N");
+        let narrow = shown(&table(), Some(28));
+        assert_eq!(narrow[0], "ID         TYPE            N");
         assert_eq!(shown(&table(), Some(20))[1], "0193-aaaa  ProduceM…");
     }
 

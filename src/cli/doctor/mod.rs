@@ -32,11 +32,11 @@ Examples:
   ims-receiver doctor --json | jq -r '.what_to_do[].text'"
 )]
 pub struct DoctorArgs {
-    #[command(flatten)]
-    admin: AdminArgs,
     /// Write one JSON document for programs
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    admin: AdminArgs,
 }
 
 impl DoctorArgs {

@@ -31,11 +31,11 @@ Examples:
   ims-receiver events export | ims-receiver events import - --admin http://127.0.0.1:9191"
 )]
 pub struct ExportArgs {
-    #[command(flatten)]
-    pub filter: FilterArgs,
     /// Where to write; - is standard output
     #[arg(long, short, value_name = "FILE", default_value = "-")]
     pub output: PathBuf,
+    #[command(flatten)]
+    pub filter: FilterArgs,
 }
 
 impl ExportArgs {
@@ -111,8 +111,7 @@ impl ExportArgs {
             let Some(piece) = piece else {
                 break true;
             };
-            out.write_all(&piece)?;
-            exported.add(&piece);
+            exported.copy(&piece, &mut out)?;
             spinner.set_message(format!(
                 "{}, {}",
                 screen::count(exported.events, "event", "events"),
@@ -137,17 +136,45 @@ fn code(complete: bool) -> ExitCode {
 struct Exported {
     events: u64,
     bytes: u64,
-    /// The last line has no end.
+    /// The last line has no end yet.
     cut: bool,
 }
 
 impl Exported {
-    fn add(&mut self, piece: &[u8]) {
-        let Some(last) = piece.last() else {
-            return;
-        };
-        self.events += piece.iter().filter(|byte| **byte == b'\n').count() as u64;
-        self.bytes += piece.len() as u64;
-        self.cut = *last != b'\n';
+    /// Copies a piece without the blank lines by which the service shows, in a
+    /// long search, that it is still there.
+    fn copy(&mut self, piece: &[u8], out: &mut impl Write) -> io::Result<()> {
+        for line in piece.split_inclusive(|byte| *byte == b'\n') {
+            if line == b"\n" && !self.cut {
+                continue;
+            }
+            out.write_all(line)?;
+            self.bytes += line.len() as u64;
+            self.cut = !line.ends_with(b"\n");
+            self.events += u64::from(!self.cut);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blank_lines_are_left_out_however_the_stream_is_cut() {
+        let stream = b"\n{\"a\":1}\n\n\n{}\n\n{\"b\":2}\n";
+        for size in 1..stream.len() {
+            let mut exported = Exported::default();
+            let mut out = Vec::new();
+            for piece in stream.chunks(size) {
+                exported.copy(piece, &mut out).unwrap();
+            }
+            assert_eq!(out, b"{\"a\":1}\n{}\n{\"b\":2}\n", "in pieces of {size}");
+            assert_eq!((exported.events, exported.bytes), (3, out.len() as u64));
+            assert!(!exported.cut);
+            exported.copy(b"{", &mut out).unwrap();
+            assert!(exported.cut);
+        }
     }
 }

@@ -26,8 +26,6 @@ const PAGE_MAX: u32 = 500;
   ims-receiver events list --type 'MediaConvert*' --outcome failed --limit 200
   ims-receiver events list --handler cms --status pending,running")]
 pub struct ListArgs {
-    #[command(flatten)]
-    pub filter: FilterArgs,
     /// Events at the most
     #[arg(long, value_name = "N", default_value_t = 50,
           value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -35,6 +33,8 @@ pub struct ListArgs {
     /// Go on after this event, as the end of the list before says
     #[arg(long, value_name = "ID")]
     pub cursor: Option<String>,
+    #[command(flatten)]
+    pub filter: FilterArgs,
 }
 
 /// What `--json` prints.
@@ -113,12 +113,12 @@ fn table(events: &[EventRow], screen: &Screen) -> Table {
         Column::whole("AGE"),
         Column::whole("RECEIVED").rank(2),
         Column::whole("ID"),
-        Column::whole("TYPE").cut_to(12),
-        Column::whole("OUTCOME").rank(5),
-        Column::whole("MEDIA").cut_to(12).rank(3),
-        Column::whole("JOB").cut_to(12).rank(4),
-        Column::whole("SOURCE").cut_to(8).rank(1),
-        Column::whole("DELIVERIES").cut_to(14),
+        Column::whole("TYPE").cut_to(20, 12),
+        Column::whole("OUTCOME").rank(3),
+        Column::whole("MEDIA").cut_to(12, 12).rank(4),
+        Column::whole("JOB").cut_to(12, 12).rank(5),
+        Column::whole("SOURCE").cut_to(8, 8).rank(1),
+        Column::whole("DELIVERIES").cut_to(24, 12),
     ]);
     for event in events {
         let outcome = screen::of_outcome(&event.outcome);

@@ -24,12 +24,12 @@ mod tail;
 /// Find events, see what became of them, send them again
 #[derive(Debug, Clone, Args)]
 pub struct EventsArgs {
-    #[command(flatten)]
-    admin: AdminArgs,
     /// Write JSON for programs: one document, or one line an event for tail and
     /// export
     #[arg(long, global = true)]
     json: bool,
+    #[command(flatten)]
+    admin: AdminArgs,
     #[command(subcommand)]
     command: Command,
 }

@@ -50,8 +50,6 @@ pub struct RedeliverArgs {
     #[arg(value_name = "ID", conflicts_with_all = ["type", "source", "status", "outcome",
           "media_id", "job_id", "since", "until", "q", "dry_run", "limit", "rate", "cursor"])]
     pub ids: Vec<EventId>,
-    #[command(flatten)]
-    pub filter: FilterArgs,
     /// To these handlers, also where the event was not for them; by default to
     /// those that it has a delivery for (with --status or --handler: only such
     /// deliveries)
@@ -72,6 +70,8 @@ pub struct RedeliverArgs {
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
+    #[command(flatten)]
+    pub filter: FilterArgs,
 }
 
 fn parse_rate(text: &str) -> Result<f64, String> {

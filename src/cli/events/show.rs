@@ -171,8 +171,8 @@ fn fields(event: &Event, screen: &Screen, out: &mut dyn Write) -> io::Result<()>
     };
     let mut table = Table::new([
         Column::whole("FIELD"),
-        Column::whole("VALUE").cut_to(16),
-        Column::whole("MEANING").cut_to(12).rank(0),
+        Column::whole("VALUE").cut_to(32, 16),
+        Column::whole("MEANING").cut_to(20, 12).rank(0),
     ]);
     let mut any = false;
     for field in info.model.fields {
@@ -222,7 +222,7 @@ fn deliveries(event: &Event, screen: &Screen, out: &mut dyn Write) -> io::Result
         Column::whole("STATUS"),
         Column::number("ATTEMPTS"),
         Column::whole("NEXT TRY"),
-        Column::whole("REASON").cut_to(20),
+        Column::whole("REASON").cut_to(30, 12),
     ]);
     for Delivery { row, .. } in &event.deliveries {
         let next = match (row.status.as_str(), row.next_at) {

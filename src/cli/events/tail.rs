@@ -40,11 +40,11 @@ const GAP_EVENTS_MAX: usize = 500;
   ims-receiver events tail --outcome failed --type 'MediaConvert*'
   ims-receiver events tail --json | jq -r .media_id")]
 pub struct TailArgs {
-    #[command(flatten)]
-    pub filter: FilterArgs,
     /// End after this many events
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
+    #[command(flatten)]
+    pub filter: FilterArgs,
 }
 
 impl TailArgs {
@@ -232,11 +232,11 @@ fn line(event: &EventRow, screen: &Screen, out: &mut dyn Write) -> std::io::Resu
     let mut table = Table::new([
         Column::whole(""),
         Column::whole(""),
-        Column::whole("").at_least(24).cut_to(14),
-        Column::whole("").at_least(9).rank(0),
-        Column::whole("").cut_to(10).rank(2),
-        Column::whole("").cut_to(10).rank(1),
-        Column::whole("").cut_to(10).rank(3),
+        Column::whole("").at_least(24).cut_to(20, 12),
+        Column::whole("").at_least(9).rank(1),
+        Column::whole("").cut_to(12, 12).rank(2),
+        Column::whole("").cut_to(12, 12).rank(3),
+        Column::whole("").cut_to(20, 12).rank(0),
     ]);
     let outcome = screen::of_outcome(&event.outcome);
     let id = |id: &Option<String>| Cell::from(id.as_deref().unwrap_or("-"));

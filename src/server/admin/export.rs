@@ -19,7 +19,7 @@ use super::AdminState;
 use super::history::HistoryView;
 use super::query::{FilterWords, Query};
 use super::views::Problem;
-use crate::event::EventId;
+use crate::event::{EventId, json};
 use crate::server::connection::{Connection, Streaming};
 use crate::server::error::Rejection;
 use crate::store::archive::{EventFilter, Page};
@@ -116,10 +116,9 @@ impl Export {
                 // One that was purged in the meantime is left out.
                 if let Some(history) = self.store.history(id).await? {
                     let view = HistoryView::exported(&history);
-                    let mut line = serde_json::to_vec(&view)
+                    let line = serde_json::to_string(&view)
                         .map_err(|error| StoreError::Rejected(error.to_string()))?;
-                    line.push(b'\n');
-                    return Ok(Some(line.into()));
+                    return Ok(Some(one_line(line).into()));
                 }
             } else if matches!(self.rest, Rest::End) {
                 return Ok(None);
@@ -145,4 +144,15 @@ impl Export {
         };
         Ok(())
     }
+}
+
+/// The line with its end. A body stands in it as it was sent, and may have been
+/// sent over several lines.
+fn one_line(json: String) -> String {
+    let mut line = match json.contains(['\n', '\r']) {
+        true => json::minify(&json).into_owned(),
+        false => json,
+    };
+    line.push('\n');
+    line
 }

@@ -46,6 +46,21 @@ pub(super) async fn guard(
     Ok(next.run(request).await)
 }
 
+/// Refuses changes that a form could have sent. Asked only where the path and
+/// the method are known: all else is not there in any form.
+pub(super) async fn no_forms(
+    State(state): State<Arc<AdminState>>,
+    request: AxumRequest,
+    next: Next,
+) -> Result<AxumResponse, Rejection> {
+    if let Err(denied) = auth::check_json(request.method(), request.headers()) {
+        let connection = request.extensions().get::<Arc<Connection>>();
+        let peer = connection.map(|connection| connection.peer());
+        return Err(state.deny(denied, peer).await);
+    }
+    Ok(next.run(request).await)
+}
+
 impl AdminState {
     /// Counts who was not let in, and slows the answer down where it was for a
     /// wrong token.

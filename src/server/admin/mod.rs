@@ -201,7 +201,9 @@ impl Admin {
     /// listener that is not on loopback has a token.
     pub fn new(config: &AdminConfig, parts: AdminParts) -> Self {
         let state = Arc::new(AdminState::new(config, parts));
+        let no_forms = middleware::from_fn_with_state(Arc::clone(&state), guard::no_forms);
         let guarded = openapi::routes()
+            .route_layer(no_forms)
             .route("/metrics", get(metrics))
             .fallback(no_such_path)
             .method_not_allowed_fallback(other_method)

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use percent_encoding::percent_decode;
 use utoipa::IntoParams;
 
+use super::views::Word;
 use crate::delivery::Status;
 use crate::event::{EventId, Outcome};
 use crate::request::{HandlerName, SourceName};
@@ -21,7 +22,7 @@ use crate::store::archive::EventFilter;
 /// The words of one list.
 const WORDS_MAX: usize = 64;
 /// Longer words name nothing that is stored.
-const WORD_BYTES_MAX: usize = 512;
+pub(super) const WORD_BYTES_MAX: usize = 512;
 const TEXT_BYTES_MAX: usize = 256;
 /// How far back "so long ago" may reach.
 const AGO_MAX: Duration = Duration::from_secs(100 * 366 * 86_400);
@@ -155,19 +156,19 @@ pub(in crate::server) fn cursor(name: &str, value: &str) -> Result<EventId, Reje
 #[into_params(parameter_in = Query)]
 pub(in crate::server) struct FilterWords {
     /// Globs over the type, such as `Snapshot*`.
-    #[param(rename = "type", style = Form, explode, required = false)]
+    #[param(rename = "type", style = Form, explode, required = false, value_type = Vec<Word>, max_items = 64)]
     pub(in crate::server) types: Vec<String>,
     /// The sources they came in by.
-    #[param(rename = "source", style = Form, explode, required = false)]
+    #[param(rename = "source", style = Form, explode, required = false, value_type = Vec<Word>, max_items = 64)]
     pub(in crate::server) sources: Vec<String>,
     /// How a delivery stands: of `handler` where that is given, else of any.
-    #[param(rename = "status", style = Form, explode, required = false, value_type = Vec<Status>)]
+    #[param(rename = "status", style = Form, explode, required = false, value_type = Vec<Status>, max_items = 64)]
     pub(in crate::server) statuses: Vec<String>,
     /// A handler that has a delivery of the event.
     #[param(min_length = 1, max_length = 512)]
     pub(in crate::server) handler: Option<String>,
     /// The sender's word about the job.
-    #[param(rename = "outcome", style = Form, explode, required = false, value_type = Vec<Outcome>)]
+    #[param(rename = "outcome", style = Form, explode, required = false, value_type = Vec<Outcome>, max_items = 64)]
     pub(in crate::server) outcomes: Vec<String>,
     /// The media id, whole.
     #[param(min_length = 1, max_length = 512)]

@@ -15,7 +15,7 @@ use super::AdminState;
 use super::events::event_id;
 use super::input::JsonBody;
 use super::query::{self, FilterWords, Nothing, Query, bad};
-use super::views::{Problem, Time};
+use super::views::{Problem, Time, Word};
 use crate::event::EventId;
 use crate::request::HandlerName;
 use crate::server::error::Rejection;
@@ -36,7 +36,7 @@ const FIRST_DUE_MAX: Duration = Duration::from_secs(366 * 86_400);
 pub(super) struct RedeliverOne {
     /// The handlers; those that have a delivery where it is not given. One
     /// that has none yet gets one.
-    #[schema(min_items = 1, max_items = 64)]
+    #[schema(min_items = 1, max_items = 64, value_type = Option<Vec<Word>>)]
     handlers: Option<Vec<String>>,
 }
 
@@ -45,17 +45,17 @@ pub(super) struct RedeliverOne {
 #[serde(untagged)]
 enum Words {
     /// One.
-    One(String),
+    One(Word),
     /// Several.
-    Many(Vec<String>),
+    Many(Vec<Word>),
 }
 
 impl Words {
     fn into_list(words: Option<Self>) -> Vec<String> {
         match words {
             None => Vec::new(),
-            Some(Self::One(word)) => vec![word],
-            Some(Self::Many(words)) => words,
+            Some(Self::One(word)) => vec![word.0],
+            Some(Self::Many(words)) => words.into_iter().map(|word| word.0).collect(),
         }
     }
 }
@@ -66,29 +66,34 @@ impl Words {
 #[serde(deny_unknown_fields)]
 pub(super) struct RedeliverMany {
     /// Globs over the type.
-    #[schema(nullable = false)]
     r#type: Option<Words>,
     /// The sources they came in by.
     source: Option<Words>,
     /// How the delivery stands; only such deliveries get a new round.
     status: Option<Words>,
     /// The handler whose delivery is meant; only its deliveries get a new round.
+    #[schema(min_length = 1, max_length = 512)]
     handler: Option<String>,
     /// The sender's word about the job.
     outcome: Option<Words>,
     /// The media id, whole.
+    #[schema(min_length = 1, max_length = 512)]
     media_id: Option<String>,
     /// The job id, whole.
+    #[schema(min_length = 1, max_length = 512)]
     job_id: Option<String>,
     /// Received at this time or later: RFC 3339, or `15m`, `2h`, `2d` for so
     /// long ago.
+    #[schema(min_length = 2, max_length = 64)]
     since: Option<String>,
     /// Received before this time, written like `since`.
+    #[schema(min_length = 2, max_length = 64)]
     until: Option<String>,
     /// Text anywhere in the body, ASCII letters in either case.
+    #[schema(min_length = 1, max_length = 256)]
     q: Option<String>,
     /// For these handlers; those that have a delivery where it is not given.
-    #[schema(min_items = 1, max_items = 64)]
+    #[schema(min_items = 1, max_items = 64, value_type = Option<Vec<Word>>)]
     handlers: Option<Vec<String>>,
     /// Count only.
     #[serde(default)]

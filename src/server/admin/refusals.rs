@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::AdminState;
 use super::query::{self, Params, Query};
-use super::views::Problem;
+use super::views::{Problem, Word};
 use crate::server::RefusalView;
 use crate::server::error::Rejection;
 use crate::server::refusal::{ENTRIES_MAX, Refusal};
@@ -25,10 +25,10 @@ pub(super) struct RefusalParams {
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
     /// The sources whose path they were sent to.
-    #[param(rename = "source", style = Form, explode, required = false)]
+    #[param(rename = "source", style = Form, explode, required = false, value_type = Vec<Word>, max_items = 64)]
     sources: Vec<String>,
     /// Why they were turned away.
-    #[param(rename = "reason", style = Form, explode, required = false)]
+    #[param(rename = "reason", style = Form, explode, required = false, value_type = Vec<Word>, max_items = 64)]
     reasons: Vec<String>,
 }
 

@@ -1,9 +1,12 @@
 //! How events and deliveries look in lists and streams.
 
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize, Serializer};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
+use super::query::WORD_BYTES_MAX;
 use crate::delivery::{Reason, Status};
 use crate::event::{EventId, Outcome};
 use crate::request::{HandlerName, SourceName};
@@ -16,6 +19,24 @@ pub(in crate::server) struct Time(pub(in crate::server) Timestamp);
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&format_args!("{:.3}", self.0))
+    }
+}
+
+/// One word of a filter.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Word(pub(super) String);
+
+impl ToSchema for Word {}
+
+// The macro says nothing of lengths where a field has no name.
+impl PartialSchema for Word {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .min_length(Some(1))
+            .max_length(Some(WORD_BYTES_MAX))
+            .into()
     }
 }
 

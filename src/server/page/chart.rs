@@ -223,7 +223,8 @@ impl<'d> Axis<'d> {
         let (left, right) = (-margin, self.whole + margin);
         let root = SVGBackend::with_string(svg, size).into_drawing_area();
         let mut chart = ChartBuilder::on(&root)
-            .margin_right(14)
+            .margin_left(26)
+            .margin_right(26)
             .x_label_area_size(24)
             .build_cartesian_2d(left..right, -0.6..bound(self.lanes.len()) - 0.2)?;
         chart

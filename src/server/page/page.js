@@ -65,9 +65,11 @@
   const again = document.body.dataset.refresh;
   if (again) {
     const parts = again.split(" ");
+    // A long time changes slowly, and is more to read.
+    const every = /[?&]minutes=(360|1440)\b/.test(location.search) ? 30000 : 5000;
     setInterval(() => {
       if (!document.hidden) refresh(location.href, parts).catch(() => {});
-    }, 5000);
+    }, every);
   }
 
   // ----- The live tail.

@@ -18,8 +18,8 @@ pub(super) mod urls;
 pub use finding::Finding;
 pub(super) use finding::{KeyUsed, Signed, Spelling};
 
-/// Combinations of key, URL and timestamp that are tried for one request. They
-/// take about a millisecond in ten thousand.
+/// Combinations of key, URL and timestamp that are tried for one request. All
+/// of them take some hundredths of a second.
 pub(super) const TRIES_MAX: usize = 40_000;
 
 /// A request that a scheme refused.

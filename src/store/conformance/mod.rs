@@ -363,6 +363,9 @@ macro_rules! suite {
                 an_event_that_is_gone_gets_no_round
                 what_is_discarded_is_dead
                 a_discard_of_many_leaves_none
+                a_filter_says_which_deliveries
+                a_filter_over_events_takes_all_that_they_have
+                a_filter_may_match_many
             }
             pausing::{
                 a_pause_lasts_until_the_resume

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::super::archive::{Redeliver, Redelivered, Redelivery};
+use super::super::archive::{EventFilter, Page, Redeliver, Redelivered, Redelivery};
 use super::{DEADLINE, Engine, Harness, name};
 use crate::delivery::{Status, Verdict};
 use crate::event::EventId;
@@ -242,4 +242,146 @@ pub async fn a_discard_of_many_leaves_none<E: Engine>(h: Harness<E>) {
     }
     assert_eq!(h.archive.discard(&name("gone"), h.now()).await, Ok(700));
     assert_eq!(counts(&h, "gone").await, (0, 700));
+}
+
+/// New rounds for what `filter` finds, at most `limit` events.
+fn matching(filter: EventFilter, limit: u32, now: Timestamp) -> Redeliver {
+    let page = Page { limit, after: None };
+    Redeliver {
+        events: Redelivery::Matching(Box::new(filter), page),
+        handlers: None,
+        dry_run: false,
+        first_due: now,
+        spacing: Duration::from_secs(1),
+    }
+}
+
+/// Seven events, each with a delivery for `cms` that is dead where its number
+/// is even, and one for `log` that is dead.
+async fn seven<E: Engine>(h: &Harness<E>) -> Vec<EventId> {
+    let mut ids = Vec::new();
+    for n in 0..7 {
+        let id = h.pending(&format!("{n}"), &["cms", "log"]).await;
+        let verdict = match n % 2 {
+            0 => Verdict::Dead,
+            _ => Verdict::Succeeded,
+        };
+        for (handler, verdict) in [("cms", verdict), ("log", Verdict::Dead)] {
+            let key = h.claim(handler, 1).await[0].key();
+            h.record(key, verdict).await.unwrap();
+        }
+        ids.push(id);
+        h.clock.shift(1);
+    }
+    ids
+}
+
+pub async fn a_filter_says_which_deliveries<E: Engine>(h: Harness<E>) {
+    let ids = seven(&h).await;
+    let filter = EventFilter {
+        statuses: Some(vec![Status::Dead]),
+        handler: Some(name("cms")),
+        ..EventFilter::default()
+    };
+    let now = h.now();
+    let dry = Redeliver {
+        dry_run: true,
+        ..matching(filter.clone(), 100, now)
+    };
+    let found = redeliver(&h, &dry).await;
+    assert_eq!((found.events, found.deliveries), (4, 4));
+    assert_eq!(counts(&h, "cms").await, (0, 4), "counted only");
+
+    // Page by page, the newest first, and the spacing goes on.
+    let mut what = matching(filter, 3, now);
+    let first = redeliver(&h, &what).await;
+    assert_eq!((first.events, first.deliveries), (3, 3));
+    assert_eq!(first.next_due, now + Duration::from_secs(3));
+    if let Redelivery::Matching(_, page) = &mut what.events {
+        page.after = Some(first.next.expect("there is one more"));
+    }
+    what.first_due = first.next_due;
+    let second = redeliver(&h, &what).await;
+    assert_eq!(
+        (second.events, second.deliveries, second.next),
+        (1, 1, None)
+    );
+    for (at, n) in [6, 4, 2, 0].into_iter().enumerate() {
+        let deliveries = h.history(ids[n]).await.deliveries;
+        let due = now + Duration::from_secs(at as u64);
+        assert_eq!(deliveries[0].next_at, Some(due), "{n}");
+        assert_eq!(deliveries[1].status, Status::Dead, "the other handler's");
+    }
+    assert_eq!(h.stands(ids[1], "cms").await, (Status::Succeeded, 1));
+    assert_eq!(
+        (counts(&h, "cms").await, counts(&h, "log").await),
+        ((4, 0), (0, 7))
+    );
+}
+
+pub async fn a_filter_over_events_takes_all_that_they_have<E: Engine>(h: Harness<E>) {
+    let ids = seven(&h).await;
+    let everything = || matching(EventFilter::default(), 1000, h.now());
+    let dry = Redeliver {
+        handlers: Some(vec![name("late"), name("log")]),
+        dry_run: true,
+        ..everything()
+    };
+    let found = redeliver(&h, &dry).await;
+    assert_eq!((found.events, found.deliveries), (7, 14));
+    // A filter over deliveries asks for such as there are.
+    let filter = EventFilter {
+        statuses: Some(vec![Status::Dead, Status::Pending]),
+        ..EventFilter::default()
+    };
+    let what = Redeliver {
+        handlers: Some(vec![name("late")]),
+        ..matching(filter, 1000, h.now())
+    };
+    assert_eq!(redeliver(&h, &what).await.deliveries, 0);
+    assert_eq!(h.history(ids[0]).await.deliveries.len(), 2);
+    let done = redeliver(&h, &everything()).await;
+    assert_eq!((done.events, done.deliveries, done.next), (7, 14, None));
+    assert_eq!(
+        (counts(&h, "cms").await, counts(&h, "log").await),
+        ((7, 0), (7, 0))
+    );
+}
+
+/// More than one page of a search and more than one commit.
+pub async fn a_filter_may_match_many<E: Engine>(h: Harness<E>) {
+    let mut receipts = Vec::new();
+    for n in 0..700 {
+        let wanted = vec![super::owed("cms")];
+        let event = super::event("one", &n.to_string());
+        receipts.push(h.store.insert(event, wanted).unwrap());
+    }
+    for receipt in receipts {
+        super::resolved(receipt).await.unwrap();
+    }
+    let first = h.now() + Duration::from_secs(1);
+    let mut what = matching(EventFilter::default(), 600, first);
+    let mut events = 0;
+    // A search is bounded in time, so it may take several calls.
+    loop {
+        let done = redeliver(&h, &what).await;
+        events += done.events;
+        what.first_due = done.next_due;
+        let Redelivery::Matching(_, page) = &mut what.events else {
+            unreachable!("it was made so");
+        };
+        page.after = done.next;
+        page.limit -= u32::try_from(done.events).unwrap();
+        if page.limit == 0 || done.next.is_none() {
+            break;
+        }
+    }
+    assert_eq!(events, 600);
+    assert_eq!(what.first_due, first + Duration::from_secs(600));
+    assert_eq!(counts(&h, "cms").await, (700, 0));
+    assert_eq!(
+        h.claim("cms", 1000).await.len(),
+        100,
+        "the oldest are as they were"
+    );
 }

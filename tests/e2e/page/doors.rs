@@ -1,5 +1,7 @@
 //! Who is let in, and which forms are taken.
 
+use std::time::{Duration, Instant};
+
 use super::browser::Browser;
 use super::url;
 use crate::harness::{Folder, Service, accepted, body, exchange_whole};
@@ -66,6 +68,58 @@ fn a_token_opens_the_page_until_the_reader_leaves() {
     browser.wait("input[name=token]");
     browser.go(&url(&service, "/"));
     assert!(browser.url().contains("/login"), "{}", browser.url());
+}
+
+#[test]
+fn a_link_on_another_site_leads_a_signed_in_reader_to_its_page() {
+    let (_folder, service) = guarded();
+    let browser = Browser::open();
+    browser.go(&url(&service, "/login"));
+    browser.write("input[name=token]", TOKEN);
+    browser.click("button");
+    browser.wait("#handlers");
+    // Another host name is another site, whose pages bring no cookie along.
+    let chat = url(&service, "/login").replace("localhost", "127.0.0.1");
+    browser.go(&chat);
+    let link = url(&service, "/events?outcome=failed");
+    browser.run(&format!("location.href = {link:?}"));
+    browser.wait("#table");
+    assert_eq!(browser.url(), link);
+}
+
+#[test]
+fn guessing_tokens_at_the_page_takes_its_time_and_is_counted() {
+    let (_folder, service) = guarded();
+    let began = Instant::now();
+    let guesses = 8;
+    for guess in 0..guesses {
+        let (status, head, _) = ask(
+            &service,
+            "POST",
+            "/login",
+            "",
+            &format!("token=guess-{guess}"),
+        );
+        assert_eq!(status, 401, "{head}");
+        assert!(!head.contains("set-cookie"), "{head}");
+    }
+    // A few are free: people mistype.
+    assert!(
+        began.elapsed() >= Duration::from_secs(3),
+        "{:?}",
+        began.elapsed()
+    );
+    let right = Instant::now();
+    let (status, ..) = ask(&service, "POST", "/login", "", &format!("token={TOKEN}"));
+    assert_eq!(status, 303);
+    assert!(
+        right.elapsed() < Duration::from_secs(1),
+        "the right one is not slowed down"
+    );
+    let bearer = format!("Authorization: Bearer {TOKEN}\r\n");
+    let (_, _, metrics) = ask(&service, "GET", "/metrics", &bearer, "");
+    let counted = format!("ims_receiver_admin_denied_total{{reason=\"wrong_token\"}} {guesses}");
+    assert!(metrics.contains(&counted), "{metrics}");
 }
 
 #[test]

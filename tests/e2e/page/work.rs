@@ -237,3 +237,47 @@ fn everything_reads_and_every_form_works_without_a_script() {
     browser.go(&url(&service, "/refusals"));
     browser.wait_text("main", "Nothing was refused");
 }
+
+#[test]
+fn what_waits_for_a_handler_that_is_gone_is_given_up() {
+    let (folder, service, _cms) = service_with_a_failing_handler(500);
+    let (id, _) = accepted(service.ingest, &body(1));
+    wait_for("the first attempt failed", || {
+        let event = service.event(&id);
+        let deliveries = event["deliveries"].as_array()?.clone();
+        let cms = deliveries.into_iter().find(|one| one["handler"] == "cms")?;
+        (cms["status"] == "pending").then_some(())
+    });
+    service.signal("-TERM");
+    assert_eq!(service.wait(), Some(0));
+    let config = folder.path("receiver.toml");
+    let text = std::fs::read_to_string(&config).expect("the configuration");
+    let without = text
+        .split("[handlers.cms]")
+        .next()
+        .expect("what stands before it");
+    std::fs::write(&config, without).expect("the configuration");
+    let service = folder.start();
+    let browser = Browser::open();
+    browser.go(&url(&service, "/"));
+    browser.wait_text(
+        "#attention",
+        "cms is no longer configured, and 1 delivery waits for it",
+    );
+    browser.click("#handler-cms a.button");
+    browser.wait_text(
+        "main",
+        "1 delivery waits for a handler that is no longer configured",
+    );
+    assert_eq!(
+        service.event(&id)["deliveries"][1]["status"],
+        "pending",
+        "it asks first"
+    );
+    browser.click("form[action='/handlers/cms/discard'] button");
+    browser.wait_text(".notice", "1 delivery was given up");
+    let given_up = service.event(&id);
+    assert_eq!(given_up["deliveries"][1]["status"], "dead");
+    assert_eq!(given_up["deliveries"][1]["reason"], "discarded");
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}

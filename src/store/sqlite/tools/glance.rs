@@ -37,7 +37,7 @@ pub fn glance(path: &Path) -> Result<Glance, ToolError> {
 }
 
 fn read(connection: &Connection, path: &Path) -> rusqlite::Result<Glance> {
-    let newest = "SELECT received_at FROM events ORDER BY row DESC LIMIT 1";
+    let newest = "SELECT received_at FROM events ORDER BY id DESC LIMIT 1";
     let newest = connection
         .query_row(newest, [], |row| row.get(0))
         .optional()?;
