@@ -129,15 +129,41 @@
       mark.title = `${delivery.status}, attempts: ${delivery.attempts}`;
       states.append(mark);
     }
-    rows.prepend(row);
-    $("#nothing")?.setAttribute("hidden", "");
-    $("#table")?.removeAttribute("hidden");
+    place(row);
+    settle();
+  };
+  // Ids grow with time, and the newest is first.
+  const place = (row) => {
+    const older = $$(":scope > tr", rows).find((shown) => shown.id < row.id);
+    rows.insertBefore(row, older || null);
+  };
+  const settle = () => {
+    const some = rows.children.length > 0;
+    $("#nothing")?.toggleAttribute("hidden", some);
+    $("#table")?.toggleAttribute("hidden", !some);
     while (rows.children.length > ROWS_MAX) rows.lastElementChild.remove();
     grow();
   };
+  // What came while nobody listened: before the page was there, while the tail
+  // was paused, or while the service was away.
+  const catchUp = async (listening) => {
+    const answer = await fetch(location.href, { credentials: "same-origin", redirect: "error" });
+    if (!answer.ok) return;
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    if (source !== listening) return;
+    for (const row of $$("#rows > tr", fresh)) {
+      if (document.getElementById(row.id)) continue;
+      place(document.adoptNode(row));
+    }
+    settle();
+  };
   const start = () => {
-    source = new EventSource(tail.dataset.url);
-    source.addEventListener("open", () => say("Live", true));
+    const listening = new EventSource(tail.dataset.url);
+    source = listening;
+    source.addEventListener("open", () => {
+      say("Live", true);
+      catchUp(listening).catch(() => {});
+    });
     source.addEventListener("event", (message) => show(JSON.parse(message.data)));
     source.addEventListener("skipped", (message) => {
       say(`Live; ${JSON.parse(message.data).events} events left out, they came too fast`, true);
