@@ -36,8 +36,11 @@ fn mask(schema: &Schema, node: &Node<'_>, value: &Value) -> Option<toml::Value> 
         }
         Value::String(text) => Some(toml::Value::String(text.clone())),
         Value::Bool(flag) => Some(toml::Value::Boolean(*flag)),
+        // A whole number is printed the same whether it is the default, which
+        // is `1.0`, or was written as `1`.
         Value::Number(number) => number
             .as_i64()
+            .filter(|_| node.text("type") != Some("number"))
             .map(toml::Value::Integer)
             .or_else(|| number.as_f64().map(toml::Value::Float)),
         Value::Null => None,

@@ -546,3 +546,12 @@ fn traces_are_off_until_a_collector_is_named() {
     assert!(shown.contains("sample_ratio = 0.25"), "{shown}");
     assert!(!shown.contains("canary"), "{shown}");
 }
+
+#[test]
+fn a_number_is_printed_alike_whether_written_or_by_default() {
+    let by_default = loaded(BASE, &[]);
+    let written = loaded(&with("telemetry", "sample_ratio = 1"), &[]);
+    assert_eq!(masked(&by_default), masked(&written));
+    let again = loaded(masked(&by_default), &[]);
+    assert_eq!(masked(&by_default), masked(&again));
+}
