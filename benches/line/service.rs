@@ -87,7 +87,8 @@ auth = {{ scheme = "ims", keys = ["{KEY}"] }}
 pub struct Service {
     child: Child,
     pub ingest: SocketAddr,
-    pub admin: SocketAddr,
+    /// None where it has no such listener.
+    pub admin: Option<SocketAddr>,
     /// From the start of the process to its line `listening`, when it is ready.
     pub started_in: Duration,
 }
@@ -108,8 +109,9 @@ impl Service {
             };
             let line: Value = serde_json::from_str(&line).unwrap_or_default();
             if line["message"] == "listening" {
-                let address = |name| line[name].as_str().context("it names its addresses");
-                break (address("ingest")?.parse()?, address("admin")?.parse()?);
+                let address = |name| line[name].as_str().map(str::parse).transpose();
+                let ingest = address("ingest")?.context("it names its address")?;
+                break (ingest, address("admin")?);
             }
         };
         let started_in = since.elapsed();

@@ -221,7 +221,7 @@ impl Bench<'_> {
         let samples = filters::samples(&open(&self.store)?, self.arguments.searches)?;
         for filter in filters::all(&samples) {
             let (mut latencies, mut found) = (Latencies::default(), 0);
-            let mut client = Client::new(service.admin);
+            let mut client = Client::new(admin(service)?);
             for path in &filter.paths {
                 let since = Instant::now();
                 let answer = self.runtime.block_on(client.get(path))?;
@@ -257,13 +257,14 @@ impl Bench<'_> {
             alone.push(self.acks(service, time)?);
             let end = Arc::new(AtomicBool::new(false));
             let count = Arc::new(AtomicU64::new(0));
-            let clients: Vec<_> = (0..CLIENTS)
+            let clients = (0..CLIENTS)
                 .map(|number| {
                     let (paths, end) = (Arc::clone(&paths), Arc::clone(&end));
-                    let (count, admin) = (Arc::clone(&count), service.admin);
-                    std::thread::spawn(move || search(admin, number, &paths, &end, &count))
+                    let (count, admin) = (Arc::clone(&count), admin(service)?);
+                    let client = move || search(admin, number, &paths, &end, &count);
+                    Ok(std::thread::spawn(client))
                 })
-                .collect();
+                .collect::<anyhow::Result<Vec<_>>>()?;
             let rate = self.acks(service, time);
             end.store(true, Ordering::Relaxed);
             for client in clients {
@@ -320,6 +321,11 @@ impl Bench<'_> {
         ensure!(outcome.failed == 0, "{} were not acked", outcome.failed);
         Ok(outcome.per_second())
     }
+}
+
+/// Where it is searched.
+fn admin(service: &Service) -> anyhow::Result<std::net::SocketAddr> {
+    service.admin.context("the service has an admin listener")
 }
 
 /// One client that searches without pause.
