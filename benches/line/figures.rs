@@ -11,6 +11,7 @@ use tokio::runtime::Runtime;
 
 use crate::ceiling;
 use crate::destination::{Destination, dead_address};
+use crate::index;
 use crate::load::{self, Amount, Outcome, Times};
 use crate::mns_emulator::{Emulator, KEY_ID, KEY_SECRET};
 use crate::service::{Folder, Service};
@@ -201,6 +202,10 @@ impl Figures<'_> {
         eprintln!("  storing {MANY} events");
         self.send(service.ingest, Amount::Count(MANY), None)?;
         let filled = service.resident()?;
+        // What the search index still has to read would be in the memory that
+        // is compared.
+        let store = full.path("events.db");
+        index::complete(&store)?;
         service.stop()?;
         let (mut with, mut without) = (Vec::new(), Vec::new());
         let (mut starts, mut windowed) = (Vec::new(), Vec::new());
@@ -213,6 +218,7 @@ impl Figures<'_> {
             starts.push(service.started_in.as_secs_f64());
             windowed.push(service.resident()?);
             with.push(self.flat_out(&service)?);
+            index::complete(&store)?;
             service.stop()?;
             eprintln!(
                 "  round {round}: {:.0} acks/s with them, {:.0} without",

@@ -20,6 +20,7 @@ use clap::Parser;
 mod ceiling;
 mod destination;
 mod figures;
+mod index;
 mod load;
 #[path = "../../tests/e2e/mns_emulator/mod.rs"]
 #[expect(dead_code, reason = "the tests switch on more than is measured")]

@@ -20,11 +20,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use clap::Parser;
 use ims_receiver::sender::Latencies;
-use rusqlite::{Connection, OpenFlags};
 
 mod client;
 mod filters;
 mod generate;
+#[path = "../line/index.rs"]
+mod index;
 #[path = "../line/load.rs"]
 #[expect(dead_code, reason = "only acks per second are needed here")]
 mod load;
@@ -48,9 +49,6 @@ const SHARE: f64 = 0.8;
 
 /// Clients that search without pause.
 const CLIENTS: usize = 4;
-
-/// How long the index may take for all of it.
-const INDEX_PATIENCE: Duration = Duration::from_secs(1800);
 
 /// Measures searching from outside.
 #[derive(Debug, Parser)]
@@ -114,7 +112,7 @@ fn main() -> anyhow::Result<ExitCode> {
     if arguments.only_make {
         return Ok(ExitCode::SUCCESS);
     }
-    let events = last_row(&store)?;
+    let events = index::last_row(&store)?;
     let mut bench = Bench {
         arguments: &arguments,
         store,
@@ -146,50 +144,18 @@ fn main() -> anyhow::Result<ExitCode> {
 
 /// Has the index know everything, and says how long that took.
 fn build_index(folder: &Folder, store: &Path) -> anyhow::Result<()> {
-    let before = indexed_row(store);
+    let before = index::indexed_row(store);
     let service = folder.start("")?;
-    let since = Instant::now();
-    while indexed_row(store) < last_row(store)? {
-        ensure!(
-            since.elapsed() < INDEX_PATIENCE,
-            "the index never was complete"
-        );
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    let rows = indexed_row(store) - before;
+    let took = index::complete(store)?;
+    let rows = index::indexed_row(store) - before;
     if rows > 0 {
-        let rate = rows as f64 / since.elapsed().as_secs_f64();
+        let rate = rows as f64 / took.as_secs_f64();
         eprintln!(
-            "started in {:.2?}, index of {rows} events built in {:.1?}, {rate:.0} a second",
+            "started in {:.2?}, index of {rows} events built in {took:.1?}, {rate:.0} a second",
             service.started_in,
-            since.elapsed()
         );
     }
     service.stop()
-}
-
-fn index_of(store: &Path) -> PathBuf {
-    let mut path = store.as_os_str().to_owned();
-    path.push("-search");
-    path.into()
-}
-
-fn open(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    connection.busy_timeout(Duration::from_secs(10))?;
-    Ok(connection)
-}
-
-/// The last row that the index knows.
-fn indexed_row(store: &Path) -> i64 {
-    let sql = "SELECT coalesce(max(row), 0) FROM marks";
-    let row = open(&index_of(store)).and_then(|index| index.query_row(sql, [], |row| row.get(0)));
-    row.unwrap_or(0)
-}
-
-fn last_row(store: &Path) -> anyhow::Result<i64> {
-    let sql = "SELECT coalesce(max(row), 0) FROM events";
-    Ok(open(store)?.query_row(sql, [], |row| row.get(0))?)
 }
 
 struct Bench<'a> {
@@ -203,7 +169,7 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn sizes(&mut self, events: i64) -> anyhow::Result<()> {
-        let bytes = std::fs::metadata(index_of(&self.store))?.len() as f64;
+        let bytes = std::fs::metadata(index::path(&self.store))?.len() as f64;
         let store = std::fs::metadata(&self.store)?.len() as f64;
         let events = events as f64;
         let detail = format!("{:.0} of the store", store / events);
@@ -218,7 +184,7 @@ impl Bench<'_> {
 
     /// The first page of each kind of search, one after the other.
     fn filters(&mut self, service: &Service) -> anyhow::Result<()> {
-        let samples = filters::samples(&open(&self.store)?, self.arguments.searches)?;
+        let samples = filters::samples(&index::open(&self.store)?, self.arguments.searches)?;
         for filter in filters::all(&samples) {
             let (mut latencies, mut found) = (Latencies::default(), 0);
             let mut client = Client::new(admin(service)?);
@@ -246,7 +212,7 @@ impl Bench<'_> {
 
     /// Acks per second with searches and without.
     fn beside(&mut self, service: &Service) -> anyhow::Result<()> {
-        let samples = filters::samples(&open(&self.store)?, 500)?;
+        let samples = filters::samples(&index::open(&self.store)?, 500)?;
         let paths: Arc<Vec<String>> = Arc::new(filters::mixed(&samples));
         let (mut alone, mut beside) = (Vec::new(), Vec::new());
         let (mut searched, mut latencies) = (0, Latencies::default());
@@ -283,15 +249,7 @@ impl Bench<'_> {
                 log >> 20
             );
         }
-        let since = Instant::now();
-        while indexed_row(&self.store) < last_row(&self.store)? {
-            ensure!(
-                since.elapsed() < INDEX_PATIENCE,
-                "the index never caught up"
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let lag = since.elapsed().as_secs_f64();
+        let lag = index::complete(&self.store)?.as_secs_f64();
         self.table.share(
             "acks beside four clients that search without pause",
             (&beside, &alone),
