@@ -1,7 +1,7 @@
 //! The embedded engine: one SQLite file, one writing thread, a pool of readers.
 //!
 //! In reading order: `open` (lock, looks, migrations), `queue` (what waits),
-//! `writer` (group commit) with its `answer`, `connection` and `upkeep`, `events` and `rows` (the SQL),
+//! `writer` (group commit) with its `answer`, `connection` and `upkeep`, `events`, `rows` and `columns` (the SQL),
 //! `ids`, `window` (duplicates), `tally` (the backlog's counts), `checkpoint`;
 //! then `reader` (history, oldest), `roster` and `retention`; beside all of it
 //! `search`, with an index and threads of its own, for `archive`.
@@ -29,6 +29,7 @@ use crate::request::HandlerName;
 mod answer;
 mod archive;
 mod checkpoint;
+mod columns;
 mod connection;
 mod events;
 mod ground;
