@@ -205,8 +205,8 @@ pub enum StoreError {
     /// The engine failed; trying again may help.
     #[error("the store is not available: {0}")]
     Unavailable(String),
-    /// This one event cannot be stored; others can.
-    #[error("the event cannot be stored: {0}")]
+    /// This one event cannot be stored or read; others can.
+    #[error("the event cannot be stored or read: {0}")]
     Rejected(String),
 }
 
