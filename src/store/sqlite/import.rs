@@ -271,3 +271,55 @@ fn put_in_delivery(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Event;
+    use crate::store::conformance::{event, name};
+
+    fn candidate(deliveries: usize, attempts: usize) -> Candidate {
+        let attempt = crate::delivery::Attempt {
+            attempt: 1,
+            started_at: Timestamp::UNIX_EPOCH,
+            ended_at: None,
+            result: crate::delivery::AttemptResult::Failed,
+            reason: None,
+            report: crate::delivery::Report::default(),
+        };
+        let delivery = |n| DeliveryHistory {
+            handler: name(&format!("h{n}")),
+            status: Status::Pending,
+            attempts: 1,
+            failed: 0,
+            age_from: None,
+            next_at: None,
+            reason: None,
+            history: vec![attempt.clone(); attempts],
+        };
+        Candidate::new(History {
+            event: Event {
+                id: EventId(Uuid::nil()),
+                row: 0,
+                received_at: Timestamp::UNIX_EPOCH,
+                content: event("one", "{}"),
+            },
+            duplicates: 0,
+            deliveries: (0..deliveries).map(delivery).collect(),
+        })
+    }
+
+    #[test]
+    fn a_commit_is_bounded_by_all_that_it_writes() {
+        let many = |deliveries, attempts| {
+            let events: Vec<Candidate> =
+                (0..100).map(|_| candidate(deliveries, attempts)).collect();
+            batch(&events)
+        };
+        assert_eq!(many(1, 1), BATCH);
+        assert_eq!(many(100, 0), 10);
+        assert_eq!(many(10, 9), 10);
+        // One event is never divided.
+        assert_eq!(many(512, 25), 1);
+    }
+}

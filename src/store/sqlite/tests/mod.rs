@@ -17,6 +17,7 @@ mod broken;
 mod opening;
 mod running;
 mod searching;
+mod spoilt;
 
 /// A database in a folder of its own.
 struct Sqlite(TempDir);
