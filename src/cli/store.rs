@@ -80,10 +80,12 @@ fn check(path: &Path, bar: &Bar, out: &mut dyn Write) -> anyhow::Result<ExitCode
     bar.0.finish_and_clear();
     let findings = found.map_err(told)?;
     report(path, &findings, out)?;
-    Ok(match findings.problems.is_empty() && findings.set_aside.is_empty() {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
-    })
+    Ok(
+        match findings.problems.is_empty() && findings.set_aside.is_empty() {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        },
+    )
 }
 
 fn report(path: &Path, findings: &Findings, out: &mut dyn Write) -> std::io::Result<()> {

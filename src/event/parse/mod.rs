@@ -120,7 +120,11 @@ impl Fields {
     fn read_message(&mut self, message: &Members<'_>) {
         self.notes.repeated(message, "`MessageBody`");
         self.media_id = first_id(message, &["MediaId"], &mut self.notes);
-        self.job_id = first_id(message, &["JobId", "ParentJobId", "TaskId"], &mut self.notes);
+        self.job_id = first_id(
+            message,
+            &["JobId", "ParentJobId", "TaskId"],
+            &mut self.notes,
+        );
         self.outcome = first_word(message, &["Status", "State"])
             .map_or(Outcome::Other, |(_, word)| Outcome::from_word(&word));
 
@@ -227,10 +231,7 @@ pub fn too_long(name: &str, bytes: usize) -> String {
 }
 
 /// The first of `names` that holds a word, and the word.
-fn first_word<'a, 'n>(
-    members: &Members<'a>,
-    names: &[&'n str],
-) -> Option<(&'n str, Cow<'a, str>)> {
+fn first_word<'a, 'n>(members: &Members<'a>, names: &[&'n str]) -> Option<(&'n str, Cow<'a, str>)> {
     let word = |name: &&'n str| Some((*name, members.get(name)?.string_or_number()?));
     let mut words = names.iter().filter_map(word);
     words.find(|(_, word)| !word.is_empty())

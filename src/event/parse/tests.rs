@@ -65,12 +65,17 @@ fn what_is_too_long_is_no_id() {
     };
     let ids = |event: &NewEvent| {
         let ids = [&event.user_id, &event.event_time, &event.media_id];
-        ids.map(Clone::clone).into_iter().chain([event.job_id.clone()])
+        ids.map(Clone::clone)
+            .into_iter()
+            .chain([event.job_id.clone()])
     };
     let event = parsed(body(&fits).as_bytes());
     assert!(ids(&event).all(|id| id.as_deref() == Some(&*fits)));
     let event = parsed(body(&long).as_bytes());
-    assert!(ids(&event).all(|id| id.is_none()), "the body has them still");
+    assert!(
+        ids(&event).all(|id| id.is_none()),
+        "the body has them still"
+    );
     for name in ["UserId", "EventTime", "MediaId", "JobId"] {
         let note = format!("`{name}` is 513 bytes long, more than 512");
         assert!(event.notes.contains(&note), "{:?}", event.notes);

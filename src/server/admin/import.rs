@@ -24,9 +24,7 @@ use super::views::Problem;
 use crate::delivery::{
     Attempt, AttemptResult, HISTORY_FIRST, HISTORY_LAST, Reason, Report, Status,
 };
-use crate::event::{
-    self, EVENT_TYPE_BYTES_MAX, Event, EventId, ID_BYTES_MAX, NewEvent, Outcome,
-};
+use crate::event::{self, EVENT_TYPE_BYTES_MAX, Event, EventId, ID_BYTES_MAX, NewEvent, Outcome};
 use crate::request::{HandlerName, KeptHead, SourceName};
 use crate::server::error::Rejection;
 use crate::signature::Verified;
@@ -250,7 +248,9 @@ impl ImportedDelivery {
             attempts, failed, ..
         } = *self;
         if attempts > ATTEMPTS_MAX {
-            return Err(format!("`attempts` is {attempts}, more than {ATTEMPTS_MAX}"));
+            return Err(format!(
+                "`attempts` is {attempts}, more than {ATTEMPTS_MAX}"
+            ));
         }
         if failed > attempts {
             return Err(format!("`failed` is {failed}, more than `attempts`"));

@@ -198,7 +198,10 @@ pub async fn imports_bring_so_many_handlers<E: Engine>(h: Harness<E>) {
     let Err(StoreError::Rejected(why)) = h.archive.import(all).await else {
         panic!("more than it takes")
     };
-    assert!(why.contains("1001 handlers") && why.contains("1000"), "{why}");
+    assert!(
+        why.contains("1001 handlers") && why.contains("1000"),
+        "{why}"
+    );
     assert!(h.store.history(first.event.id).await.unwrap().is_none());
     assert_eq!(h.archive.import(vec![first, second]).await, imported(2, 0));
     let answer = h.archive.import(vec![third]).await;

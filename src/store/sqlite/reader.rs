@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use rusqlite::{Connection, OptionalExtension, Result, params};
 use tokio::sync::Semaphore;
 
+use super::columns::{count, is_unreadable, number, status, tell_left_out, text};
 use super::events::find_event;
 use super::open::open_reader;
-use super::columns::{count, is_unreadable, number, status, tell_left_out, text};
 use super::rows::{attempt_result, timestamp};
 use super::search::{body, summary};
 use super::{queue, readable};

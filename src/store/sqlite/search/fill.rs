@@ -7,9 +7,9 @@ use rusqlite::{Connection, Result, params};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::super::columns::{number, text};
 use super::bound;
 use super::file::{self, segment_of};
-use super::super::columns::{number, text};
 use super::index::{Entry, Removed};
 
 /// Rows of one batch. Searches wait while its pages are written, and a stop

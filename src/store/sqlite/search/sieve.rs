@@ -4,8 +4,8 @@
 use rusqlite::{Connection, Result, Row};
 use uuid::Uuid;
 
-use super::super::ids::Ids;
 use super::super::columns::{is_unreadable, status, tell_left_out};
+use super::super::ids::Ids;
 use super::super::rows::millis;
 use super::summary::{body, summary};
 use crate::store::archive::{EventFilter, EventSummary, Page, contains_text};

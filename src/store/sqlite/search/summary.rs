@@ -3,8 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, Result, Row};
 use uuid::Uuid;
 
-use super::super::events::{from_json, outcome};
 use super::super::columns::{count, cut_text, number, status, text};
+use super::super::events::{from_json, outcome};
 use super::super::rows::timestamp;
 use crate::delivery::{Reason, Status};
 use crate::event::{EventId, ID_BYTES_MAX};

@@ -21,7 +21,10 @@ async fn counts_at_their_end_go_on() {
     let mut h = Harness::new(Sqlite::new());
     let id = h.pending("a", &["cms"]).await;
     for failed in ["4294967295", "4294967296", "-1", "'many'"] {
-        spoil(&h, &format!("UPDATE deliveries SET failed = {failed}, lost = 4294967295"));
+        spoil(
+            &h,
+            &format!("UPDATE deliveries SET failed = {failed}, lost = 4294967295"),
+        );
         let delivery = h.claim("cms", 1).await.remove(0);
         let again = Verdict::RetryAt(h.now());
         h.record(delivery.key(), again).await.unwrap();
@@ -43,7 +46,10 @@ async fn a_delivery_that_lost_count_waits_alone_until_a_redelivery() {
         h.record(key, Verdict::RetryAt(h.now())).await.unwrap();
         h.claim("cms", 1).await;
         let other = h.pending("other", &["cms", "audit"]).await;
-        spoil(&h, &format!("UPDATE deliveries SET attempts = {attempts} WHERE event = 1"));
+        spoil(
+            &h,
+            &format!("UPDATE deliveries SET attempts = {attempts} WHERE event = 1"),
+        );
         h.reopen().await;
         assert_eq!(h.store.take_over(&roster(&["cms"]), h.now()).await, Ok(1));
         let claimed = h.claim("cms", 9).await;
@@ -81,7 +87,10 @@ async fn an_event_that_cannot_be_read_is_left_out_alone() {
     let spoilt = h.pending("spoilt", &["cms"]).await;
     let whole = h.pending("whole", &["cms"]).await;
     for column in ["source", "type", "verified", "outcome"] {
-        spoil(&h, &format!("UPDATE events SET {column} = x'ff' WHERE row = 1"));
+        spoil(
+            &h,
+            &format!("UPDATE events SET {column} = x'ff' WHERE row = 1"),
+        );
         let found = h.archive.events(&EventFilter::default(), ALL).await;
         let found = found.unwrap().events;
         assert!(found.iter().any(|event| event.id == whole), "{column}");

@@ -261,11 +261,11 @@ impl Checker<'_> {
 
     /// The first row that breaks a law, with its event where there is one.
     fn named(&self, row: i64) -> String {
-        let id = self.connection.query_row(
-            "SELECT id FROM events WHERE row = ?1",
-            [row],
-            |row| row.get(0).map(Uuid::from_bytes),
-        );
+        let id = self
+            .connection
+            .query_row("SELECT id FROM events WHERE row = ?1", [row], |row| {
+                row.get(0).map(Uuid::from_bytes)
+            });
         match id {
             Ok(id) => format!(", the first at row {row}, event {id}"),
             Err(_) => format!(", the first at row {row}"),
