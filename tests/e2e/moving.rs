@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 
+use ims_receiver::clock::{Clock, SystemClock};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -27,7 +28,7 @@ fn import(service: &Service, lines: &[Value]) -> (u16, Value) {
 
 /// When the events of these tests were received: young, so that all are kept.
 static RECEIVED: LazyLock<Timestamp> = LazyLock::new(|| {
-    let ms = Timestamp::now().as_millisecond() - 600_000;
+    let ms = SystemClock.now().as_millisecond() - 600_000;
     Timestamp::from_millisecond(ms).expect("a time of ours")
 });
 
