@@ -102,7 +102,8 @@ pub trait Store: Send + Sync + 'static {
     /// An event with all that became of it; `None` where there is no such event.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::Unavailable`]; [`StoreError::Rejected`] where this one
+    /// cannot be read.
     async fn history(&self, id: EventId) -> Result<Option<History>, StoreError>;
 
     /// Removes events that are past their retention, at most `limit` of them,

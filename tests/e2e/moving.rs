@@ -231,6 +231,8 @@ fn spoilt_rows_fail_neither_a_start_nor_the_others() {
     let exported = exported_ids(&folder, &service);
     assert!(exported.len() == 4, "all but one: {exported:?}");
     assert!(!exported.iter().any(|id| *id == sent[2]));
+    let named = |line: &String| line.contains("an event cannot be read") && line.contains(&sent[2]);
+    assert_eq!(service.log().iter().filter(|line| named(line)).count(), 1);
     let (status, _) = service.get("/");
     assert_eq!(status, 200);
 
@@ -267,11 +269,12 @@ fn exported_ids(folder: &Folder, service: &Service) -> Vec<String> {
 }
 
 /// Sends a child the signal of Ctrl-C; answers exit code, stdout and stderr.
-fn interrupted(child: Child) -> (Option<i32>, String, String) {
+fn interrupted(mut child: Child) -> (Option<i32>, String, String) {
     let mut kill = Command::new("kill");
     let done = kill.args(["-INT", &child.id().to_string()]).status();
     assert!(done.expect("kill runs").success());
-    let output = child.wait_with_output().expect("it ends");
+    wait_for("it ends", || child.try_wait().expect("a child"));
+    let output = child.wait_with_output().expect("it has ended");
     let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
     (
         output.status.code(),

@@ -287,8 +287,8 @@ impl Store for SqliteStore {
 
     async fn history(&self, id: EventId) -> Result<Option<History>, StoreError> {
         self.readers
-            .read(move |connection| reader::history(connection, id))
-            .await
+            .read(move |connection| reader::history_of(connection, id))
+            .await?
     }
 
     async fn purge(&self, purge: Purge, limit: u32) -> Result<Purged, StoreError> {

@@ -88,9 +88,6 @@ impl Readers {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
                 let error: rusqlite::Error = error;
-                if is_unreadable(&error) {
-                    return Err(StoreError::Rejected(readable(&error)));
-                }
                 tracing::warn!(error = readable(&error), "the store could not be read");
                 Err(StoreError::Unavailable(readable(&error)))
             }
@@ -115,8 +112,27 @@ impl Readers {
     }
 }
 
-/// The event with its deliveries and their attempts.
-pub fn history(connection: &Connection, id: EventId) -> Result<Option<History>> {
+/// The event with its deliveries and their attempts, or why it cannot be read
+/// while others can.
+pub fn history_of(
+    connection: &Connection,
+    id: EventId,
+) -> Result<std::result::Result<Option<History>, StoreError>> {
+    match history(connection, id) {
+        Err(error) if is_unreadable(&error) => {
+            let error = readable(&error);
+            tracing::error!(
+                %id,
+                error,
+                "an event cannot be read; `ims-receiver store check` says more"
+            );
+            Ok(Err(StoreError::Rejected(error)))
+        }
+        read => read.map(Ok),
+    }
+}
+
+fn history(connection: &Connection, id: EventId) -> Result<Option<History>> {
     let Some(event) = find_event(connection, id)? else {
         return Ok(None);
     };
