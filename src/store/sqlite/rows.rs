@@ -121,7 +121,7 @@ pub fn record(tx: &Connection, key: &DeliveryKey, settlement: &Settlement) -> Re
     let reason = settlement.reason.as_ref().map(|reason| reason.as_str());
     let rows = tx
         .prepare_cached(
-            "UPDATE deliveries SET status = ?1, due = ?2, failed = min(failed + ?3, ?9), lost = 0,
+            "UPDATE deliveries SET status = ?1, due = ?2, failed = min(failed + ?3, attempts), lost = 0,
                 worker = NULL, reason = ?4
              WHERE event = ?5 AND handler = ?6 AND status = 1 AND worker = ?7 AND attempts = ?8",
         )?
@@ -134,7 +134,6 @@ pub fn record(tx: &Connection, key: &DeliveryKey, settlement: &Settlement) -> Re
             key.handler.as_str(),
             key.worker.0,
             key.attempt,
-            u32::MAX,
         ])?;
     if rows == 0 {
         return Ok(false);
@@ -303,7 +302,8 @@ pub fn claim(
             handler: handler.clone(),
             worker,
             attempt: attempts + 1,
-            failed,
+            // No more than there were, whatever an earlier release let in.
+            failed: failed.min(attempts),
             age_from,
         });
     }

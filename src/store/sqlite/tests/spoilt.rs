@@ -26,8 +26,14 @@ async fn counts_at_their_end_go_on() {
             &format!("UPDATE deliveries SET failed = {failed}, lost = 4294967295"),
         );
         let delivery = h.claim("cms", 1).await.remove(0);
+        assert!(delivery.failed < delivery.attempt, "{failed}");
         let again = Verdict::RetryAt(h.now());
         h.record(delivery.key(), again).await.unwrap();
+        let stands = h.history(id).await.deliveries.remove(0);
+        assert!(
+            stands.failed <= stands.attempts,
+            "an export can be imported"
+        );
         h.claim("cms", 1).await;
         spoil(&h, "UPDATE deliveries SET lost = 4294967295");
         h.reopen().await;

@@ -88,7 +88,7 @@ const LAWS: [Law; 5] = [
 
 /// What the service cannot go on from. Each is told with what to do.
 const SET_ASIDE: Law = Law {
-    broken: "deliveries with a count that no delivery has; they wait, and a redelivery (`ims-receiver events redeliver ID`) counts anew",
+    broken: "deliveries with a count that no delivery has (they wait; `ims-receiver events redeliver ID` counts anew)",
     sql: "SELECT count(*), min(event) FROM deliveries
           WHERE event BETWEEN ?1 AND ?2 AND NOT (
             typeof(attempts) = 'integer' AND attempts BETWEEN 0 AND 4294967294
