@@ -80,16 +80,19 @@ fn check(path: &Path, bar: &Bar, out: &mut dyn Write) -> anyhow::Result<ExitCode
     bar.0.finish_and_clear();
     let findings = found.map_err(told)?;
     report(path, &findings, out)?;
-    Ok(match findings.problems.is_empty() {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
-    })
+    Ok(
+        match findings.problems.is_empty() && findings.set_aside.is_empty() {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        },
+    )
 }
 
 fn report(path: &Path, findings: &Findings, out: &mut dyn Write) -> std::io::Result<()> {
     let path = path.display();
     let Findings {
         problems,
+        set_aside,
         events,
         deliveries: [pending, running, succeeded, dead],
         attempts,
@@ -107,16 +110,19 @@ fn report(path: &Path, findings: &Findings, out: &mut dyn Write) -> std::io::Res
         out,
         "{events} events; deliveries: {pending} pending, {running} running, {succeeded} succeeded, {dead} dead; {attempts} attempts kept"
     )?;
-    if problems.is_empty() {
+    if problems.is_empty() && set_aside.is_empty() {
         return writeln!(out, "no problem found");
     }
-    for problem in problems {
+    for problem in problems.iter().chain(set_aside) {
         // Some of it is out of the damaged file.
         let shown: String = problem
             .chars()
             .map(|c| if c.is_control() { ' ' } else { c })
             .collect();
         writeln!(out, "problem: {shown}")?;
+    }
+    if problems.is_empty() {
+        return writeln!(out, "The store is whole otherwise: nothing is lost.");
     }
     writeln!(
         out,

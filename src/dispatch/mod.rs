@@ -253,13 +253,22 @@ impl Dispatcher {
     }
 }
 
-/// Answers which of the handlers are held back, and since when.
-async fn take_over(
-    store: &dyn Store,
-    roster: &Roster,
-    clock: &dyn Clock,
-) -> Result<BTreeMap<HandlerName, Timestamp>, StoreError> {
-    let Enrolled { left, paused } = store.enrol(roster, clock.now()).await?;
+/// Handlers that are named, of those that are no longer configured.
+const LEFT_NAMED_MAX: usize = 5;
+
+/// Says for which handlers deliveries wait that nobody takes: a line for each of
+/// a few, and one for many, since an import may bring any names.
+fn tell_left(left: &[(HandlerName, u64)]) {
+    if left.len() > LEFT_NAMED_MAX {
+        let (first, rest) = left.split_at(LEFT_NAMED_MAX);
+        let names: Vec<&str> = first.iter().map(|(name, _)| name.as_str()).collect();
+        tracing::warn!(
+            handlers = format!("{} and {} more", names.join(", "), rest.len()),
+            pending = left.iter().map(|(_, waiting)| waiting).sum::<u64>(),
+            "deliveries wait for handlers that are no longer configured; `ims-receiver handlers list` names all"
+        );
+        return;
+    }
     for (handler, waiting) in left {
         tracing::warn!(
             handler = handler.as_str(),
@@ -267,6 +276,16 @@ async fn take_over(
             "deliveries wait for a handler that is no longer configured; they go on when its name returns"
         );
     }
+}
+
+/// Answers which of the handlers are held back, and since when.
+async fn take_over(
+    store: &dyn Store,
+    roster: &Roster,
+    clock: &dyn Clock,
+) -> Result<BTreeMap<HandlerName, Timestamp>, StoreError> {
+    let Enrolled { left, paused } = store.enrol(roster, clock.now()).await?;
+    tell_left(&left);
     if !paused.is_empty() {
         let since = |(name, at): (&HandlerName, &Timestamp)| format!("{name} since {at:.0}");
         let handlers: Vec<String> = paused.iter().map(since).collect();

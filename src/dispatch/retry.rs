@@ -47,7 +47,7 @@ impl RetryPolicy {
         now: Timestamp,
         chance: f64,
     ) -> (Verdict, Reason) {
-        let failed = delivery.failed + 1;
+        let failed = delivery.failed.saturating_add(1);
         if retry == Retry::Never {
             return (Verdict::Dead, reason);
         }

@@ -21,13 +21,17 @@ pub mod ims;
 pub mod json;
 mod parse;
 
-pub use parse::{fingerprint, parse};
+pub use parse::{fingerprint, parse, too_long};
 
 /// The type of an event whose body is no JSON object with a usable `EventType`.
 pub const MALFORMED: &str = "malformed";
 
 /// The longest `EventType` that is taken for one, in bytes.
 pub const EVENT_TYPE_BYTES_MAX: usize = 128;
+
+/// The longest `EventTime`, `UserId`, `MediaId` or `JobId` that is taken for one,
+/// in bytes: none is a tenth of that, and they stand in lists and indexes.
+pub const ID_BYTES_MAX: usize = 512;
 
 /// The public id of an event: a UUIDv7, in lower-case text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -58,7 +62,8 @@ pub struct NewEvent {
     pub source: SourceName,
     /// `EventType` as sent, or [`MALFORMED`].
     pub event_type: String,
-    /// `EventTime`, the text as sent.
+    /// `EventTime`, the text as sent. This and the ids below are left out where
+    /// they are longer than [`ID_BYTES_MAX`].
     pub event_time: Option<String>,
     /// `UserId` as text, whether it came as a number or as a string.
     pub user_id: Option<String>,

@@ -84,11 +84,14 @@ pub trait Archive: Send + Sync + 'static {
     async fn discard(&self, handler: &HandlerName, now: Timestamp) -> Result<u64, StoreError>;
 
     /// Puts events back that another store exported, with their ids, times and
-    /// deliveries. Events whose id is there already are left as they are.
+    /// deliveries. Events whose id is there already are left as they are. All are
+    /// looked at before the first is put in.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`]; [`StoreError::Rejected`] where an id is
-    /// there with another body.
+    /// [`StoreError::Unavailable`]; what was put in before stays.
+    /// [`StoreError::Rejected`] where an id is there with another body, does not
+    /// say when, or where there would be too many handlers; nothing was put in
+    /// then, unless another import came in between.
     async fn import(&self, events: Vec<History>) -> Result<Imported, StoreError>;
 
     /// How large the store is.

@@ -102,7 +102,8 @@ pub trait Store: Send + Sync + 'static {
     /// An event with all that became of it; `None` where there is no such event.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::Unavailable`]; [`StoreError::Rejected`] where this one
+    /// cannot be read.
     async fn history(&self, id: EventId) -> Result<Option<History>, StoreError>;
 
     /// Removes events that are past their retention, at most `limit` of them,
@@ -205,8 +206,8 @@ pub enum StoreError {
     /// The engine failed; trying again may help.
     #[error("the store is not available: {0}")]
     Unavailable(String),
-    /// This one event cannot be stored; others can.
-    #[error("the event cannot be stored: {0}")]
+    /// This one event cannot be stored or read; others can.
+    #[error("the event cannot be stored or read: {0}")]
     Rejected(String),
 }
 

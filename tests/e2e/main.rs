@@ -41,6 +41,8 @@ mod mns_credentials;
 mod mns_sdks;
 /// Queues that cannot be read or emptied: said once, and mended by themselves.
 mod mns_trouble;
+/// Exports and imports: what is refused, what an interrupt leaves, spoilt rows.
+mod moving;
 /// What an operator does at a terminal: find events, send them again, look.
 mod operator;
 /// The web page in a browser.

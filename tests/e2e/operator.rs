@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::harness::{Folder, Service, accepted, body, output, wait_for};
 
 /// A handler that gives up for good until the file `gate` is there.
-fn gated(name: &str, gate: &Path) -> String {
+pub fn gated(name: &str, gate: &Path) -> String {
     let command = format!("test -e '{}' || exit 100", gate.display());
     format!("[handlers.{name}]\nkind = \"shell\"\ncommand = [\"sh\", \"-c\", {command:?}]\n")
 }
@@ -24,25 +24,25 @@ fn with_gate() -> (Folder, std::path::PathBuf) {
     (folder.configured(&handler), gate)
 }
 
-fn command(folder: &Folder, service: &Service, arguments: &[&str]) -> Command {
+pub fn command(folder: &Folder, service: &Service, arguments: &[&str]) -> Command {
     let mut command = folder.command();
     let url = format!("http://{}", service.admin);
     command.args(arguments).arg("--admin").arg(url);
     command
 }
 
-fn ask(folder: &Folder, service: &Service, arguments: &[&str]) -> (i32, String, String) {
+pub fn ask(folder: &Folder, service: &Service, arguments: &[&str]) -> (i32, String, String) {
     output(&mut command(folder, service, arguments))
 }
 
 /// The output of a command that has to succeed.
-fn told(folder: &Folder, service: &Service, arguments: &[&str]) -> String {
+pub fn told(folder: &Folder, service: &Service, arguments: &[&str]) -> String {
     let (code, stdout, stderr) = ask(folder, service, arguments);
     assert_eq!(code, 0, "{arguments:?}: {stdout}{stderr}");
     stdout
 }
 
-fn json(folder: &Folder, service: &Service, arguments: &[&str]) -> Value {
+pub fn json(folder: &Folder, service: &Service, arguments: &[&str]) -> Value {
     let all: Vec<&str> = arguments.iter().copied().chain(["--json"]).collect();
     let stdout = told(folder, service, &all);
     serde_json::from_str(&stdout).unwrap_or_else(|_| panic!("{arguments:?}: {stdout}"))
@@ -56,7 +56,7 @@ fn ids(listed: &Value) -> Vec<&str> {
 }
 
 /// Sends events with these numbers; answers their ids.
-fn send(service: &Service, numbers: impl IntoIterator<Item = u64>) -> Vec<String> {
+pub fn send(service: &Service, numbers: impl IntoIterator<Item = u64>) -> Vec<String> {
     let send = |number| accepted(service.ingest, &body(number)).0;
     numbers.into_iter().map(send).collect()
 }

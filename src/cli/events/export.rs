@@ -42,7 +42,11 @@ impl ExportArgs {
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<ExitCode> {
         if self.output == Path::new("-") {
             let stdout = io::stdout().lock();
-            let (_, complete) = self.copy(session, stdout).await?;
+            let (exported, complete) = self.copy(session, stdout).await?;
+            if !complete {
+                let events = screen::count(exported.events, "event", "events");
+                eprintln!("Interrupted: {events} written, which is not all.");
+            }
             return Ok(code(complete));
         }
         let file = self.begin()?;

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use bytes::Bytes;
 use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::json;
+use tokio::sync::mpsc;
 
 use super::Session;
 use super::progress::stop_on_interrupt;
@@ -59,12 +61,20 @@ impl ImportArgs {
         };
         let (input, size) = self.open(&name)?;
         let bar = progress_bar(size);
-        let mut chunks = Chunks::new(BufReader::with_capacity(1 << 20, input));
+        let mut chunks = read_ahead(Chunks::new(BufReader::with_capacity(1 << 20, input)));
         let stop = stop_on_interrupt();
         let mut sum = Imported::default();
         let mut complete = true;
         loop {
-            let chunk = match chunks.next() {
+            let next = tokio::select! {
+                biased;
+                () = stop.cancelled() => {
+                    complete = false;
+                    break;
+                }
+                next = chunks.recv() => next.context("the reading thread ended early")?,
+            };
+            let chunk = match next {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => break,
                 Err(error) => {
@@ -72,10 +82,6 @@ impl ImportArgs {
                     return Err(UsageError(format!("{name}, {error}; {far}")).into());
                 }
             };
-            if stop.is_cancelled() {
-                complete = false;
-                break;
-            }
             let bytes = chunk.bytes.len() as u64;
             let done = send(session, &chunk).await.map_err(|error| {
                 let said = placed(&error, &chunk, &name);
@@ -138,6 +144,24 @@ fn progress_bar(size: Option<u64>) -> ProgressBar {
     }
 }
 
+/// Reads on a thread of its own: what is read may stall for ever, and an
+/// interrupt has to end the command all the same.
+fn read_ahead<R: BufRead + Send + 'static>(
+    mut chunks: Chunks<R>,
+) -> mpsc::Receiver<Result<Option<Chunk>, BadLine>> {
+    let (sender, receiver) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        loop {
+            let next = chunks.next();
+            let ended = !matches!(next, Ok(Some(_)));
+            if sender.blocking_send(next).is_err() || ended {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
 /// Whole lines that go into one request.
 #[derive(Debug, PartialEq, Eq)]
 struct Chunk {
@@ -198,7 +222,9 @@ fn line_number(text: &str) -> Option<(&str, usize, &str)> {
 enum BadLine {
     #[error("line {0} is no event: an export has a JSON object on each line")]
     NoObject(u64),
-    #[error("line {0} is longer than the 8 MiB that one request may have")]
+    #[error(
+        "line {0} is longer than the 8 MiB that one request may have (its body is beyond about 3 MB): import the file without it (`sed {0}d`), and send that event to the other service as it first came; or move the whole store by `ims-receiver store backup`"
+    )]
     TooLong(u64),
     #[error("after line {0}: {1}")]
     Unreadable(u64, io::Error),

@@ -17,7 +17,8 @@ object with `EventType` (string), `UserId` (number), `EventTime` (string, UTC, `
 
 Only four bodies are documented or were seen. **The others are inferred**: treat their fields as hints. The receiver accepts
 and stores every authentic event, whatever its fields; where a field is of a type that the table does not have, or one marked
-*always* is missing, the event carries a note.
+*always* is missing, the event carries a note. An `EventTime`, `UserId`, `MediaId` or id of a job of more than 512 bytes is
+not taken for one: the body keeps it, a note says so, and the event is not found by it.
 
 A field typed *JSON in a string* need not hold JSON, and sometimes comes without the string around it.
 ";

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::ims::{self, schema};
 use super::json::{self, Invalid, Kind, Members, Raw, Scanner};
-use super::{EVENT_TYPE_BYTES_MAX, Fingerprint, MALFORMED, NewEvent, Outcome};
+use super::{EVENT_TYPE_BYTES_MAX, Fingerprint, ID_BYTES_MAX, MALFORMED, NewEvent, Outcome};
 use crate::signature::VerifiedRequest;
 
 use notes::Notes;
@@ -87,8 +87,9 @@ impl Fields {
         let Envelope { members, message } = envelope;
         self.event_type = event_type(members, &mut self.notes);
         self.notes.repeated(members, "the body");
-        self.user_id = first_text(members, &["UserId"]);
-        self.event_time = members.get("EventTime").and_then(text).map(Cow::into_owned);
+        self.user_id = first_id(members, &["UserId"], &mut self.notes);
+        let event_time = members.get("EventTime").and_then(text);
+        self.event_time = event_time.and_then(|time| id("EventTime", time, &mut self.notes));
         note_oddity(
             &mut self.notes,
             "UserId",
@@ -118,10 +119,14 @@ impl Fields {
 
     fn read_message(&mut self, message: &Members<'_>) {
         self.notes.repeated(message, "`MessageBody`");
-        self.media_id = first_text(message, &["MediaId"]);
-        self.job_id = first_text(message, &["JobId", "ParentJobId", "TaskId"]);
+        self.media_id = first_id(message, &["MediaId"], &mut self.notes);
+        self.job_id = first_id(
+            message,
+            &["JobId", "ParentJobId", "TaskId"],
+            &mut self.notes,
+        );
         self.outcome = first_word(message, &["Status", "State"])
-            .map_or(Outcome::Other, |word| Outcome::from_word(&word));
+            .map_or(Outcome::Other, |(_, word)| Outcome::from_word(&word));
 
         let Some(event_type) = &self.event_type else {
             return;
@@ -206,13 +211,30 @@ fn event_type(members: &Members<'_>, notes: &mut Notes) -> Option<String> {
 }
 
 /// The first of `names` that holds text, or a number, whose digits are kept.
-fn first_text(members: &Members<'_>, names: &[&str]) -> Option<String> {
-    first_word(members, names).map(Cow::into_owned)
+fn first_id(members: &Members<'_>, names: &[&str], notes: &mut Notes) -> Option<String> {
+    let (name, word) = first_word(members, names)?;
+    id(name, word, notes)
 }
 
-fn first_word<'a>(members: &Members<'a>, names: &[&str]) -> Option<Cow<'a, str>> {
-    let word = |name: &&str| members.get(name)?.string_or_number();
-    names.iter().filter_map(word).find(|word| !word.is_empty())
+/// What stands under `name`, where it can be taken for an id.
+fn id(name: &str, word: Cow<'_, str>, notes: &mut Notes) -> Option<String> {
+    if word.len() > ID_BYTES_MAX {
+        notes.add(too_long(name, word.len()));
+        return None;
+    }
+    Some(word.into_owned())
+}
+
+/// The note about a field that is too long for what it is.
+pub fn too_long(name: &str, bytes: usize) -> String {
+    format!("`{name}` is {bytes} bytes long, more than {ID_BYTES_MAX}")
+}
+
+/// The first of `names` that holds a word, and the word.
+fn first_word<'a, 'n>(members: &Members<'a>, names: &[&'n str]) -> Option<(&'n str, Cow<'a, str>)> {
+    let word = |name: &&'n str| Some((*name, members.get(name)?.string_or_number()?));
+    let mut words = names.iter().filter_map(word);
+    words.find(|(_, word)| !word.is_empty())
 }
 
 fn text(raw: Raw<'_>) -> Option<Cow<'_, str>> {

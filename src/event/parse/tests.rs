@@ -55,6 +55,34 @@ fn the_envelope_is_read() {
 }
 
 #[test]
+fn what_is_too_long_is_no_id() {
+    let fits = "x".repeat(ID_BYTES_MAX);
+    let long = format!("{fits}x");
+    let body = |id: &str| {
+        format!(
+            r#"{{"EventType":"NewThing","UserId":"{id}","EventTime":"{id}","MessageBody":{{"MediaId":"{id}","JobId":"{id}","TaskId":"t"}}}}"#
+        )
+    };
+    let ids = |event: &NewEvent| {
+        let ids = [&event.user_id, &event.event_time, &event.media_id];
+        ids.map(Clone::clone)
+            .into_iter()
+            .chain([event.job_id.clone()])
+    };
+    let event = parsed(body(&fits).as_bytes());
+    assert!(ids(&event).all(|id| id.as_deref() == Some(&*fits)));
+    let event = parsed(body(&long).as_bytes());
+    assert!(
+        ids(&event).all(|id| id.is_none()),
+        "the body has them still"
+    );
+    for name in ["UserId", "EventTime", "MediaId", "JobId"] {
+        let note = format!("`{name}` is 513 bytes long, more than 512");
+        assert!(event.notes.contains(&note), "{:?}", event.notes);
+    }
+}
+
+#[test]
 fn the_fingerprint_is_the_beginning_of_the_sha256() {
     let expected = [
         0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9,

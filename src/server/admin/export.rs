@@ -44,7 +44,8 @@ impl Default for Places {
 }
 
 /// Events with all that became of them, one on each line, newest first. Empty
-/// lines mean nothing. An export that fails on its way breaks off the
+/// lines mean nothing. An event that cannot be read is left out, and the log
+/// says so. An export that fails on its way breaks off the
 /// connection.
 #[utoipa::path(
     get,
@@ -113,8 +114,14 @@ impl Export {
         let began = Instant::now();
         loop {
             if let Some(id) = self.ids.next() {
+                let history = match self.store.history(id).await {
+                    // It must not keep all older ones from being exported; the
+                    // store's log line names it.
+                    Err(StoreError::Rejected(_)) => continue,
+                    history => history?,
+                };
                 // One that was purged in the meantime is left out.
-                if let Some(history) = self.store.history(id).await? {
+                if let Some(history) = history {
                     let view = HistoryView::exported(&history);
                     let line = serde_json::to_string(&view)
                         .map_err(|error| StoreError::Rejected(error.to_string()))?;

@@ -21,8 +21,10 @@ use super::AdminState;
 use super::input;
 use super::query::{Nothing, Query};
 use super::views::Problem;
-use crate::delivery::{Attempt, AttemptResult, Reason, Report, Status};
-use crate::event::{self, EVENT_TYPE_BYTES_MAX, Event, EventId, NewEvent, Outcome};
+use crate::delivery::{
+    Attempt, AttemptResult, HISTORY_FIRST, HISTORY_LAST, Reason, Report, Status,
+};
+use crate::event::{self, EVENT_TYPE_BYTES_MAX, Event, EventId, ID_BYTES_MAX, NewEvent, Outcome};
 use crate::request::{HandlerName, KeptHead, SourceName};
 use crate::server::error::Rejection;
 use crate::signature::Verified;
@@ -32,8 +34,17 @@ use crate::store::{DeliveryHistory, History, StoreError};
 const IMPORTS_MAX: usize = 2;
 const BYTES_MAX: usize = 8 * 1024 * 1024;
 const DEADLINE: Duration = Duration::from_secs(40);
-/// Deliveries of one event, and attempts of one delivery.
-const PARTS_MAX: usize = 1_000;
+/// Deliveries of one event: twice as many as a configuration has handlers, whose
+/// names may change while an event is kept.
+const DELIVERIES_MAX: usize = 512;
+/// Attempts of one delivery, as many as a history keeps.
+const HISTORY_MAX: usize = (HISTORY_FIRST + HISTORY_LAST) as usize;
+/// An attempt every second for eleven days: more can only be a mistake, and a
+/// count near its end could not be gone on from.
+const ATTEMPTS_MAX: u32 = 1_000_000;
+/// Notes of one event, and bytes of one of them: more than are ever made here.
+const NOTES_MAX: usize = 32;
+const NOTE_BYTES_MAX: usize = 1_024;
 
 /// Room for the imports at work.
 #[derive(Debug)]
@@ -56,7 +67,8 @@ struct Imported {
 
 /// Puts events back that `/api/export` wrote, here or elsewhere. What is
 /// there already stays as it is, so that an import can be repeated. A request
-/// with a line that cannot be read changes nothing.
+/// with a line that cannot be read, or an event that cannot be put in, changes
+/// nothing.
 #[utoipa::path(
     post,
     path = "/api/import",
@@ -66,7 +78,7 @@ struct Imported {
     responses(
         (status = 200, description = "What was done", body = Imported),
         (status = 400, description = "A line cannot be read", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "An id is there with another body", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "An id is there with another body, or there would be too many handlers", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn import(
@@ -154,7 +166,22 @@ struct ImportedAttempt {
 }
 
 impl ImportedEvent {
-    fn history(self) -> Result<History, String> {
+    /// Leaves out what is too long to be an id, with the note that a callback
+    /// gets. An earlier release took it; the body has it still.
+    fn drop_long_ids(&mut self) {
+        for (name, id) in [
+            ("EventTime", &mut self.event_time),
+            ("UserId", &mut self.user_id),
+            ("MediaId", &mut self.media_id),
+            ("JobId", &mut self.job_id),
+        ] {
+            if let Some(long) = id.take_if(|id| id.len() > ID_BYTES_MAX) {
+                self.notes.push(event::too_long(name, long.len()));
+            }
+        }
+    }
+
+    fn history(mut self) -> Result<History, String> {
         if self.id.0.get_version_num() != 7 {
             return Err("`id` is no UUIDv7".to_owned());
         }
@@ -163,13 +190,16 @@ impl ImportedEvent {
                 "`type` is not 1 to {EVENT_TYPE_BYTES_MAX} bytes long"
             ));
         }
-        let parts = |delivery: &ImportedDelivery| delivery.history.len();
-        let most = self.deliveries.iter().map(parts).max().unwrap_or(0);
-        if self.deliveries.len().max(most) > PARTS_MAX {
+        if self.deliveries.len() > DELIVERIES_MAX {
+            return Err(format!("`deliveries` are more than {DELIVERIES_MAX}"));
+        }
+        let too_long = |note: &String| note.len() > NOTE_BYTES_MAX;
+        if self.notes.len() > NOTES_MAX || self.notes.iter().any(too_long) {
             return Err(format!(
-                "more than {PARTS_MAX} deliveries of the event, or attempts of a delivery"
+                "`notes` are more than {NOTES_MAX}, or longer than {NOTE_BYTES_MAX} bytes"
             ));
         }
+        self.drop_long_ids();
         let body = BASE64.decode(&self.body_base64);
         let body = Bytes::from(body.map_err(|error| format!("`body_base64`: {error}"))?);
         let deliveries = self.deliveries.into_iter();
@@ -212,9 +242,40 @@ impl ImportedEvent {
 }
 
 impl ImportedDelivery {
+    /// Refuses counts that no store exports.
+    fn check(&self) -> Result<(), String> {
+        let Self {
+            attempts, failed, ..
+        } = *self;
+        if attempts > ATTEMPTS_MAX {
+            return Err(format!(
+                "`attempts` is {attempts}, more than {ATTEMPTS_MAX}"
+            ));
+        }
+        if failed > attempts {
+            return Err(format!("`failed` is {failed}, more than `attempts`"));
+        }
+        if self.history.len() > HISTORY_MAX {
+            return Err(format!("`history` has more than {HISTORY_MAX} attempts"));
+        }
+        let mut last = 0;
+        for ImportedAttempt { attempt, .. } in &self.history {
+            if *attempt <= last || *attempt > attempts {
+                return Err(format!(
+                    "`attempt` {attempt} of `history` stands after {last}; they grow from 1 up to `attempts` ({attempts})"
+                ));
+            }
+            last = *attempt;
+        }
+        Ok(())
+    }
+
     fn history(self) -> Result<DeliveryHistory, String> {
+        let handler = HandlerName::new(&self.handler).map_err(|error| error.to_string())?;
+        self.check()
+            .map_err(|problem| format!("the delivery for {handler}: {problem}"))?;
         Ok(DeliveryHistory {
-            handler: HandlerName::new(&self.handler).map_err(|error| error.to_string())?,
+            handler,
             status: self.status,
             attempts: self.attempts,
             next_at: self.next_at,

@@ -14,7 +14,7 @@ use utoipa::IntoParams;
 
 use super::views::Word;
 use crate::delivery::Status;
-use crate::event::{EventId, Outcome};
+use crate::event::{EventId, ID_BYTES_MAX, Outcome};
 use crate::request::{HandlerName, SourceName};
 use crate::server::error::Rejection;
 use crate::store::archive::EventFilter;
@@ -22,7 +22,7 @@ use crate::store::archive::EventFilter;
 /// The words of one list.
 const WORDS_MAX: usize = 64;
 /// Longer words name nothing that is stored.
-pub(super) const WORD_BYTES_MAX: usize = 512;
+pub(super) const WORD_BYTES_MAX: usize = ID_BYTES_MAX;
 const TEXT_BYTES_MAX: usize = 256;
 /// How far back "so long ago" may reach.
 const AGO_MAX: Duration = Duration::from_secs(100 * 366 * 86_400);

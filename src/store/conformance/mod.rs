@@ -377,6 +377,8 @@ macro_rules! suite {
                 an_import_brings_everything_back
                 an_import_again_changes_nothing
                 an_id_with_another_body_is_refused
+                a_refused_import_adds_nothing_of_it
+                imports_bring_so_many_handlers
                 an_id_has_to_say_when
                 a_young_import_is_a_duplicate_at_once
                 old_imports_leave_the_window_alone

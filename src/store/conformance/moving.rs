@@ -155,6 +155,64 @@ pub async fn an_id_with_another_body_is_refused<E: Engine>(h: Harness<E>) {
     assert!(matches!(answer, Err(StoreError::Rejected(_))), "{answer:?}");
 }
 
+pub async fn a_refused_import_adds_nothing_of_it<E: Engine>(h: Harness<E>) {
+    let first = exported(&h, 50, 1, "a");
+    h.archive.import(vec![first.clone()]).await.unwrap();
+    // More than go into one commit, before the one that is refused.
+    let mut all: Vec<History> = (2..300).map(|n| exported(&h, 50, n, "fresh")).collect();
+    all.push(exported(&h, 50, 1, "b"));
+    let answer = h.archive.import(all.clone()).await;
+    assert!(matches!(answer, Err(StoreError::Rejected(_))), "{answer:?}");
+    for one in &all[..298] {
+        let found = h.store.history(one.event.id).await.unwrap();
+        assert!(found.is_none(), "nothing of it");
+    }
+    all.pop();
+    assert_eq!(h.archive.import(all).await, imported(298, 0));
+}
+
+/// An event with a pending delivery to each of these.
+async fn owing<E: Engine>(
+    h: &Harness<E>,
+    number: u64,
+    names: impl Iterator<Item = u32>,
+) -> History {
+    let mut event = exported(h, 50, number, &format!("event {number}"));
+    let donor = h.pending("donor", &["donor"]).await;
+    let delivery = h.history(donor).await.deliveries.remove(0);
+    event.deliveries = names
+        .map(|n| crate::store::DeliveryHistory {
+            handler: name(&format!("h{n:05}")),
+            ..delivery.clone()
+        })
+        .collect();
+    event
+}
+
+pub async fn imports_bring_so_many_handlers<E: Engine>(h: Harness<E>) {
+    // The donor's name is only known where it is configured.
+    let first = owing(&h, 1, 0..500).await;
+    let second = owing(&h, 2, 500..1000).await;
+    let third = owing(&h, 3, 1000..1001).await;
+    let all = vec![first.clone(), second.clone(), third.clone()];
+    let Err(StoreError::Rejected(why)) = h.archive.import(all).await else {
+        panic!("more than it takes")
+    };
+    assert!(
+        why.contains("1001 handlers") && why.contains("1000"),
+        "{why}"
+    );
+    assert!(h.store.history(first.event.id).await.unwrap().is_none());
+    assert_eq!(h.archive.import(vec![first, second]).await, imported(2, 0));
+    let answer = h.archive.import(vec![third]).await;
+    assert!(matches!(answer, Err(StoreError::Rejected(_))), "{answer:?}");
+    // What is for known handlers comes in all the same.
+    let known = owing(&h, 4, 0..1000).await;
+    assert_eq!(h.archive.import(vec![known]).await, imported(1, 0));
+    let backlog = h.store.backlog().await.unwrap();
+    assert_eq!(backlog[&name("h00999")].unfinished, 2);
+}
+
 pub async fn an_id_has_to_say_when<E: Engine>(h: Harness<E>) {
     let mut moved = exported(&h, 50, 1, "a");
     moved.event.received_at = at(moved.event.received_at.as_millisecond() + 1);

@@ -55,6 +55,7 @@ macro_rules! select_event {
         )
     };
 }
+pub(in crate::store::sqlite) use select_event;
 
 /// The event of a row that is known to be there.
 pub fn load_event(tx: &Connection, row: i64) -> Result<Event> {
@@ -84,7 +85,8 @@ pub fn outcome(word: &str) -> Outcome {
     }
 }
 
-fn read_event(row: &Row<'_>) -> Result<Event> {
+/// The event of a row that [`select_event`] selects.
+pub fn read_event(row: &Row<'_>) -> Result<Event> {
     let verified: String = row.get(11)?;
     let verified = serde_json::from_str(&verified).map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(11, rusqlite::types::Type::Text, Box::new(error))

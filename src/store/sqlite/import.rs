@@ -3,7 +3,7 @@
 //! They get row numbers of this store, so rows no longer follow the order of
 //! ids; whatever needs the order of time goes by the id.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -21,8 +21,22 @@ use crate::store::{DeliveryHistory, History, StoreError};
 
 /// Events put in by one commit …
 const BATCH: usize = 64;
-/// … and bytes of their bodies, where it is more than one event.
+/// … bytes of their bodies …
 const BATCH_BYTES: usize = 1 << 20;
+/// … and rows of their deliveries and attempts, where it is more than one event.
+const BATCH_ROWS: usize = 1_000;
+
+/// Names of handlers that imports may bring a store to: several times as many as
+/// a configuration can have, and few enough to list, since a name stays.
+const HANDLERS_MAX: usize = 1_000;
+
+/// An event to put in.
+struct Candidate {
+    history: History,
+    /// What tells its body from others. What an export says of it is not
+    /// believed.
+    print: Fingerprint,
+}
 
 impl SqliteStore {
     /// What [`Archive::import`](crate::store::Archive::import) promises.
@@ -34,16 +48,26 @@ impl SqliteStore {
         for history in &events {
             plausible(history, now).map_err(StoreError::Rejected)?;
         }
-        let events: Arc<Vec<History>> = Arc::new(events);
+        // All of them before the first commit, so that a refusal changes nothing.
+        let judge = move |connection: &Connection| {
+            let all: Vec<Candidate> = events.into_iter().map(Candidate::new).collect();
+            Ok(sift(connection, &all)?.map(drop).map(|()| Arc::new(all)))
+        };
+        let all = self.readers.read(judge).await?;
+        let all = all.map_err(StoreError::Rejected)?;
         let mut imported = Imported::default();
         let mut from = 0;
-        while from < events.len() {
-            let to = from + batch(&events[from..]);
-            let all = Arc::clone(&events);
+        while from < all.len() {
+            let to = from + batch(&all[from..]);
+            let part = Arc::clone(&all);
             let put_in = self
-                .in_commit(move |tx, effects| put_in(tx, &all[from..to], millis(now), effects))
+                .in_commit(move |tx, effects| put_in(tx, &part[from..to], millis(now), effects))
                 .await?
-                .map_err(StoreError::Rejected)?;
+                // Another import, or the line, was there first.
+                .map_err(|why| match imported.added {
+                    0 => StoreError::Rejected(why),
+                    added => StoreError::Rejected(format!("{why}; {added} were added before it")),
+                })?;
             imported.added += put_in.added;
             imported.known += put_in.known;
             from = to;
@@ -52,12 +76,26 @@ impl SqliteStore {
     }
 }
 
+impl Candidate {
+    fn new(history: History) -> Self {
+        let print = fingerprint(&history.event.content.body);
+        Self { history, print }
+    }
+
+    fn rows(&self) -> usize {
+        let deliveries = self.history.deliveries.iter();
+        deliveries.map(|delivery| 1 + delivery.history.len()).sum()
+    }
+}
+
 /// How many of the first events go into one commit.
-fn batch(events: &[History]) -> usize {
+fn batch(events: &[Candidate]) -> usize {
     let mut bytes = 0;
-    let fits = |history: &&History| {
-        bytes += history.event.content.body.len();
-        bytes <= BATCH_BYTES
+    let mut rows = 0;
+    let fits = |one: &&Candidate| {
+        bytes += one.history.event.content.body.len();
+        rows += one.rows();
+        bytes <= BATCH_BYTES && rows <= BATCH_ROWS
     };
     events.iter().take(BATCH).take_while(fits).count().max(1)
 }
@@ -85,33 +123,70 @@ fn plausible(history: &History, now: Timestamp) -> std::result::Result<(), Strin
 /// Puts in what is not there, or nothing and why.
 fn put_in(
     tx: &Connection,
-    histories: &[History],
+    events: &[Candidate],
     now: i64,
     effects: &mut Effects,
 ) -> Result<std::result::Result<Imported, String>> {
-    let mut imported = Imported::default();
-    let mut fresh: Vec<(&History, Fingerprint)> = Vec::new();
+    let fresh = match sift(tx, events)? {
+        Ok(fresh) => fresh,
+        Err(why) => return Ok(Err(why)),
+    };
+    for one in &fresh {
+        put_in_one(tx, one, now, effects)?;
+    }
+    Ok(Ok(Imported {
+        added: fresh.len() as u64,
+        known: (events.len() - fresh.len()) as u64,
+    }))
+}
+
+/// The events that are not there, or why they cannot come in.
+fn sift<'e>(
+    connection: &Connection,
+    events: &'e [Candidate],
+) -> Result<std::result::Result<Vec<&'e Candidate>, String>> {
+    let mut fresh = Vec::new();
     let mut prints: HashMap<EventId, Fingerprint> = HashMap::new();
-    for history in histories {
-        let id = history.event.id;
-        // What an export says of its body is not believed.
-        let print = fingerprint(&history.event.content.body);
+    for one in events {
+        let id = one.history.event.id;
         let known = match prints.get(&id) {
             Some(known) => Some(*known),
-            None => fingerprint_of(tx, id.0)?,
+            None => fingerprint_of(connection, id.0)?,
         };
         match known {
-            None => fresh.push((history, print)),
-            Some(known) if known == print => imported.known += 1,
+            None => fresh.push(one),
+            Some(known) if known == one.print => {}
             Some(_) => return Ok(Err(format!("{id} is here already, with another body"))),
         }
-        prints.insert(id, print);
+        prints.insert(id, one.print);
     }
-    for (history, print) in fresh {
-        put_in_one(tx, history, print, now, effects)?;
-        imported.added += 1;
+    Ok(match too_many_handlers(connection, &fresh)? {
+        Some(why) => Err(why),
+        None => Ok(fresh),
+    })
+}
+
+/// Why the handlers that these events name are more than the store takes.
+fn too_many_handlers(connection: &Connection, events: &[&Candidate]) -> Result<Option<String>> {
+    let deliveries = events.iter().flat_map(|one| &one.history.deliveries);
+    let named: BTreeSet<&str> = deliveries.map(|one| one.handler.as_str()).collect();
+    let mut is_known = connection.prepare_cached("SELECT 1 FROM handlers WHERE name = ?1")?;
+    let mut new = 0;
+    for name in named {
+        new += i64::from(!is_known.exists([name])?);
     }
-    Ok(Ok(imported))
+    if new == 0 {
+        return Ok(None);
+    }
+    let known: i64 = connection
+        .prepare_cached("SELECT count(*) FROM handlers")?
+        .query_row([], |row| row.get(0))?;
+    Ok((known + new > HANDLERS_MAX as i64).then(|| {
+        format!(
+            "the deliveries are for {new} handlers that are new here, and with the {known} that \
+             are known these are more than the {HANDLERS_MAX} that imports may bring a store to"
+        )
+    }))
 }
 
 fn fingerprint_of(tx: &Connection, id: Uuid) -> Result<Option<Fingerprint>> {
@@ -122,18 +197,17 @@ fn fingerprint_of(tx: &Connection, id: Uuid) -> Result<Option<Fingerprint>> {
 
 fn put_in_one(
     tx: &Connection,
-    history: &History,
-    print: Fingerprint,
+    Candidate { history, print }: &Candidate,
     now: i64,
     effects: &mut Effects,
 ) -> Result<()> {
     let row = effects.next_row();
     let mut content = history.event.content.clone();
-    content.fingerprint = print;
+    content.fingerprint = *print;
     let at = millis(history.event.received_at);
     events::insert_event(tx, row, history.event.id.0, at, &content)?;
     effects.wrote();
-    effects.remember(print, row, at);
+    effects.remember(*print, row, at);
     if history.duplicates > 0 {
         let count = i64::try_from(history.duplicates).unwrap_or(i64::MAX);
         tx.prepare_cached("INSERT INTO duplicates (event, count) VALUES (?1, ?2)")?
@@ -196,4 +270,56 @@ fn put_in_delivery(
         rows::import_attempt(tx, row, handler, attempt)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Event;
+    use crate::store::conformance::{event, name};
+
+    fn candidate(deliveries: usize, attempts: usize) -> Candidate {
+        let attempt = crate::delivery::Attempt {
+            attempt: 1,
+            started_at: Timestamp::UNIX_EPOCH,
+            ended_at: None,
+            result: crate::delivery::AttemptResult::Failed,
+            reason: None,
+            report: crate::delivery::Report::default(),
+        };
+        let delivery = |n| DeliveryHistory {
+            handler: name(&format!("h{n}")),
+            status: Status::Pending,
+            attempts: 1,
+            failed: 0,
+            age_from: None,
+            next_at: None,
+            reason: None,
+            history: vec![attempt.clone(); attempts],
+        };
+        Candidate::new(History {
+            event: Event {
+                id: EventId(Uuid::nil()),
+                row: 0,
+                received_at: Timestamp::UNIX_EPOCH,
+                content: event("one", "{}"),
+            },
+            duplicates: 0,
+            deliveries: (0..deliveries).map(delivery).collect(),
+        })
+    }
+
+    #[test]
+    fn a_commit_is_bounded_by_all_that_it_writes() {
+        let many = |deliveries, attempts| {
+            let events: Vec<Candidate> =
+                (0..100).map(|_| candidate(deliveries, attempts)).collect();
+            batch(&events)
+        };
+        assert_eq!(many(1, 1), BATCH);
+        assert_eq!(many(100, 0), 10);
+        assert_eq!(many(10, 9), 10);
+        // One event is never divided.
+        assert_eq!(many(512, 25), 1);
+    }
 }

@@ -1,7 +1,7 @@
 //! The embedded engine: one SQLite file, one writing thread, a pool of readers.
 //!
 //! In reading order: `open` (lock, looks, migrations), `queue` (what waits),
-//! `writer` (group commit) with its `answer`, `connection` and `upkeep`, `events` and `rows` (the SQL),
+//! `writer` (group commit) with its `answer`, `connection` and `upkeep`, `events`, `rows` and `columns` (the SQL),
 //! `ids`, `window` (duplicates), `tally` (the backlog's counts), `checkpoint`;
 //! then `reader` (history, oldest), `roster` and `retention`; beside all of it
 //! `search`, with an index and threads of its own, for `archive`.
@@ -29,6 +29,7 @@ use crate::request::HandlerName;
 mod answer;
 mod archive;
 mod checkpoint;
+mod columns;
 mod connection;
 mod events;
 mod ground;
@@ -286,8 +287,8 @@ impl Store for SqliteStore {
 
     async fn history(&self, id: EventId) -> Result<Option<History>, StoreError> {
         self.readers
-            .read(move |connection| reader::history(connection, id))
-            .await
+            .read(move |connection| reader::history_of(connection, id))
+            .await?
     }
 
     async fn purge(&self, purge: Purge, limit: u32) -> Result<Purged, StoreError> {

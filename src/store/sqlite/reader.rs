@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex};
 use rusqlite::{Connection, OptionalExtension, Result, params};
 use tokio::sync::Semaphore;
 
+use super::columns::{count, is_unreadable, number, status, tell_left_out, text};
 use super::events::find_event;
 use super::open::open_reader;
-use super::rows::{attempt_result, status, timestamp};
+use super::rows::{attempt_result, timestamp};
 use super::search::{body, summary};
 use super::{queue, readable};
 use crate::delivery::{Attempt, Reason, Report};
@@ -111,15 +112,35 @@ impl Readers {
     }
 }
 
-/// The event with its deliveries and their attempts.
-pub fn history(connection: &Connection, id: EventId) -> Result<Option<History>> {
+/// The event with its deliveries and their attempts, or why it cannot be read
+/// while others can.
+pub fn history_of(
+    connection: &Connection,
+    id: EventId,
+) -> Result<std::result::Result<Option<History>, StoreError>> {
+    match history(connection, id) {
+        Err(error) if is_unreadable(&error) => {
+            let error = readable(&error);
+            tracing::error!(
+                %id,
+                error,
+                "an event cannot be read; `ims-receiver store check` says more"
+            );
+            Ok(Err(StoreError::Rejected(error)))
+        }
+        read => read.map(Ok),
+    }
+}
+
+fn history(connection: &Connection, id: EventId) -> Result<Option<History>> {
     let Some(event) = find_event(connection, id)? else {
         return Ok(None);
     };
-    let duplicates: i64 = connection
+    let duplicates = connection
         .prepare_cached("SELECT count FROM duplicates WHERE event = ?1")?
-        .query_row([event.row], |row| row.get(0))
+        .query_row([event.row], |row| number(row, 0))
         .optional()?
+        .flatten()
         .unwrap_or(0);
     let mut deliveries = connection
         .prepare_cached(
@@ -127,22 +148,20 @@ pub fn history(connection: &Connection, id: EventId) -> Result<Option<History>> 
              WHERE event = ?1 ORDER BY handler",
         )?
         .query_map([event.row], |row| {
-            let name: String = row.get(0)?;
-            let status = status(row.get(1)?);
-            let due: Option<i64> = row.get(3)?;
-            let reason: Option<String> = row.get(4)?;
-            let age_from: Option<i64> = row.get(6)?;
+            let name = text(row, 0)?.unwrap_or_default();
+            let status = status(row, 1)?;
+            let due = number(row, 3)?;
             Ok(DeliveryHistory {
                 handler: HandlerName::from_store(&name),
                 status,
-                attempts: row.get(2)?,
-                failed: row.get(5)?,
-                age_from: age_from.map(timestamp),
+                attempts: count(row, 2)?,
+                failed: count(row, 5)?,
+                age_from: number(row, 6)?.map(timestamp),
                 next_at: match status {
                     crate::delivery::Status::Pending => due.map(timestamp),
                     _ => None,
                 },
-                reason: reason.map(Reason::new),
+                reason: text(row, 4)?.map(Reason::new),
                 history: Vec::new(),
             })
         })?
@@ -152,7 +171,7 @@ pub fn history(connection: &Connection, id: EventId) -> Result<Option<History>> 
     }
     Ok(Some(History {
         event,
-        duplicates: duplicates.cast_unsigned(),
+        duplicates: duplicates.max(0).cast_unsigned(),
         deliveries,
     }))
 }
@@ -164,15 +183,13 @@ fn attempts(connection: &Connection, event: i64, handler: &str) -> Result<Vec<At
              WHERE event = ?1 AND handler = ?2 ORDER BY attempt",
         )?
         .query_map(params![event, handler], |row| {
-            let ended_at: Option<i64> = row.get(2)?;
-            let reason: Option<String> = row.get(4)?;
-            let report: Option<String> = row.get(5)?;
+            let report = text(row, 5)?;
             Ok(Attempt {
-                attempt: row.get(0)?,
-                started_at: timestamp(row.get(1)?),
-                ended_at: ended_at.map(timestamp),
-                result: attempt_result(row.get(3)?),
-                reason: reason.map(Reason::new),
+                attempt: count(row, 0)?,
+                started_at: timestamp(number(row, 1)?.unwrap_or(0)),
+                ended_at: number(row, 2)?.map(timestamp),
+                result: attempt_result(number(row, 3)?.unwrap_or(i64::MAX)),
+                reason: text(row, 4)?.map(Reason::new),
                 report: Report(report.and_then(|report| serde_json::from_str(&report).ok())),
             })
         })?
@@ -254,8 +271,14 @@ pub fn tail(connection: &Connection, position: Option<TailPosition>, limit: u32)
         if bytes > TAIL_BYTES_MAX {
             break;
         }
-        if let Some(summary) = summary(connection, row)? {
-            tail.events.push((summary, body(connection, row)?.into()));
+        let read = || -> Result<_> {
+            let summary = summary(connection, row)?;
+            Ok(summary.zip(Some(body(connection, row)?)))
+        };
+        match read() {
+            Ok(found) => (tail.events).extend(found.map(|(event, body)| (event, body.into()))),
+            Err(error) if is_unreadable(&error) => tell_left_out(row, &error),
+            Err(error) => return Err(error),
         }
         oldest = row;
     }

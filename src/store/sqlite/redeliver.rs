@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
-use super::rows::{millis, status, status_code};
+use super::columns::{ATTEMPTS_MAX, status, text};
+use super::rows::{millis, status_code};
 use super::tally::Effects;
 use super::{SqliteStore, roster};
 use crate::delivery::Status;
@@ -205,8 +206,8 @@ fn round_of_event(
     let deliveries: Vec<(HandlerName, Status)> = connection
         .prepare_cached("SELECT handler, status FROM deliveries WHERE event = ?1 ORDER BY handler")?
         .query_map([event], |row| {
-            let name: String = row.get(0)?;
-            Ok((HandlerName::from_store(&name), status(row.get(1)?)))
+            let name = text(row, 0)?.unwrap_or_default();
+            Ok((HandlerName::from_store(&name), status(row, 1)?))
         })?
         .collect::<Result<_>>()?;
     let before = done.deliveries;
@@ -250,7 +251,8 @@ fn round_of_event(
 
 /// Has a delivery due at `due` as if it had never been tried, but for its
 /// history and the numbers of its attempts. The reason goes: it is that of the
-/// round before, which the history tells.
+/// round before, which the history tells. A count that is none, from which no
+/// attempt could go on, is taken from the history.
 fn begin_round(
     tx: &Connection,
     event: i64,
@@ -260,14 +262,19 @@ fn begin_round(
 ) -> Result<()> {
     tx.prepare_cached(
         "UPDATE deliveries SET status = 0, failed = 0, lost = 0, worker = NULL, due = ?1,
-            age_from = ?2, reason = NULL
+            age_from = ?2, reason = NULL,
+            attempts = CASE WHEN typeof(attempts) = 'integer' AND attempts BETWEEN 0 AND ?5
+                THEN attempts
+                ELSE (SELECT coalesce(max(attempt), 0) FROM attempts
+                      WHERE event = ?3 AND handler = ?4 AND attempt BETWEEN 1 AND ?5) END
          WHERE event = ?3 AND handler = ?4",
     )?
     .execute(params![
         millis(due),
         millis(age_from),
         event,
-        handler.as_str()
+        handler.as_str(),
+        ATTEMPTS_MAX
     ])?;
     Ok(())
 }

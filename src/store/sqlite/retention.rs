@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Result, params};
 use uuid::{Builder, Uuid};
 
+use super::columns::text;
 use super::rows::millis;
 use super::search::Removed;
 use super::tally::Effects;
@@ -90,7 +91,7 @@ pub fn remove(tx: &Connection, rows: &[i64], purge: Purge, effects: &mut Effects
         }
         let dead: Vec<String> = tx
             .prepare_cached("SELECT handler FROM deliveries WHERE event = ?1 AND status = 3")?
-            .query_map([row], |found| found.get(0))?
+            .query_map([row], |found| Ok(text(found, 0)?.unwrap_or_default()))?
             .collect::<Result<_>>()?;
         for name in dead {
             effects.count(&HandlerName::from_store(&name), 0, -1);
@@ -119,11 +120,11 @@ fn as_indexed(tx: &Connection, row: i64) -> Result<Option<Removed>> {
         Ok(Removed {
             row: row.get(0)?,
             id: Uuid::from_bytes(row.get(1)?),
-            source: row.get(2)?,
-            event_type: row.get(3)?,
-            outcome: row.get(4)?,
-            media_id: row.get(5)?,
-            job_id: row.get(6)?,
+            source: text(row, 2)?.unwrap_or_default(),
+            event_type: text(row, 3)?.unwrap_or_default(),
+            outcome: text(row, 4)?.unwrap_or_default(),
+            media_id: text(row, 5)?,
+            job_id: text(row, 6)?,
         })
     })
     .optional()

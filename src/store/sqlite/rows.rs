@@ -1,12 +1,14 @@
 //! The SQL of deliveries and attempts: one function per statement, nothing
 //! decided here. Times are UNIX milliseconds.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, Result, params};
 
+use super::columns::{self, is_unreadable};
 use super::events::load_event;
 use super::tally::Effects;
 use crate::delivery::{
@@ -18,7 +20,10 @@ use crate::request::HandlerName;
 /// The `due` of what is running: later than any time, so that claims pass it by.
 pub const RUNNING: i64 = i64::MAX;
 
-/// How long a delivery waits whose event cannot be read.
+/// Why a delivery waits that has lost count.
+const UNCOUNTED: &str = "its count of attempts is none; a redelivery counts anew";
+
+/// How long a delivery waits that cannot be read.
 const UNREADABLE_WAIT_MS: i64 = 15 * 60 * 1000;
 
 /// A time as it is stored.
@@ -42,7 +47,7 @@ pub fn status_code(status: Status) -> i64 {
 }
 
 /// The status that a number stands for.
-pub fn status(code: i64) -> Status {
+pub fn status_of(code: i64) -> Status {
     match code {
         0 => Status::Pending,
         1 => Status::Running,
@@ -116,7 +121,7 @@ pub fn record(tx: &Connection, key: &DeliveryKey, settlement: &Settlement) -> Re
     let reason = settlement.reason.as_ref().map(|reason| reason.as_str());
     let rows = tx
         .prepare_cached(
-            "UPDATE deliveries SET status = ?1, due = ?2, failed = failed + ?3, lost = 0,
+            "UPDATE deliveries SET status = ?1, due = ?2, failed = min(failed + ?3, attempts), lost = 0,
                 worker = NULL, reason = ?4
              WHERE event = ?5 AND handler = ?6 AND status = 1 AND worker = ?7 AND attempts = ?8",
         )?
@@ -252,23 +257,30 @@ pub fn claim(
     returned_at: Option<i64>,
     effects: &mut Effects,
 ) -> Result<Vec<Delivery>> {
-    let due: Vec<(i64, u32, u32, Option<i64>)> = tx
+    let due: Vec<(i64, Option<u32>, u32, Option<i64>)> = tx
         .prepare_cached(
             "SELECT event, attempts, failed, age_from FROM deliveries
              WHERE handler = ?1 AND due <= ?2 ORDER BY due LIMIT ?3",
         )?
         .query_map(params![handler.as_str(), now, free], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+            let attempts = columns::attempts(row, 1)?;
+            let failed = columns::count(row, 2)?;
+            Ok((row.get(0)?, attempts, failed, columns::number(row, 3)?))
         })?
         .collect::<Result<_>>()?;
     let mut deliveries = Vec::with_capacity(due.len());
     for (row, attempts, failed, redelivered_at) in due {
+        let Some(attempts) = attempts else {
+            put_off(tx, row, handler, now, &UNCOUNTED, UNCOUNTED)?;
+            effects.wrote();
+            continue;
+        };
         let event = match load_event(tx, row) {
             Ok(event) => event,
             // Written by a release that knew more, or damaged: it must not keep
             // the others from being claimed.
             Err(error) if is_unreadable(&error) => {
-                put_off(tx, row, handler, now, &error)?;
+                put_off(tx, row, handler, now, &error, "its event cannot be read")?;
                 effects.wrote();
                 continue;
             }
@@ -290,37 +302,39 @@ pub fn claim(
             handler: handler.clone(),
             worker,
             attempt: attempts + 1,
-            failed,
+            // No more than there were, whatever an earlier release let in.
+            failed: failed.min(attempts),
             age_from,
         });
     }
     Ok(deliveries)
 }
 
-fn is_unreadable(error: &rusqlite::Error) -> bool {
-    matches!(
-        error,
-        rusqlite::Error::FromSqlConversionFailure(..)
-            | rusqlite::Error::InvalidColumnType(..)
-            | rusqlite::Error::IntegralValueOutOfRange(..)
-            | rusqlite::Error::QueryReturnedNoRows
-    )
-}
-
-/// Has a delivery whose event cannot be read wait for a program that can.
+/// Has a delivery that cannot be read wait for a program that can, or for
+/// somebody who mends it.
 fn put_off(
     tx: &Connection,
     row: i64,
     handler: &HandlerName,
     now: i64,
-    error: &rusqlite::Error,
+    error: &dyn Display,
+    reason: &str,
 ) -> Result<()> {
-    tracing::error!(row, handler = handler.as_str(), %error, "an event cannot be read");
+    tracing::error!(
+        row,
+        handler = handler.as_str(),
+        %error,
+        "a delivery cannot be read and waits; `ims-receiver store check` says more"
+    );
     tx.prepare_cached(
-        "UPDATE deliveries SET due = ?1, reason = 'its event cannot be read'
-         WHERE event = ?2 AND handler = ?3",
+        "UPDATE deliveries SET due = ?1, reason = ?2 WHERE event = ?3 AND handler = ?4",
     )?
-    .execute(params![now + UNREADABLE_WAIT_MS, row, handler.as_str()])?;
+    .execute(params![
+        now + UNREADABLE_WAIT_MS,
+        reason,
+        row,
+        handler.as_str()
+    ])?;
     Ok(())
 }
 
@@ -355,13 +369,16 @@ pub fn take_over(
     now: i64,
     backoff: Duration,
 ) -> Result<u64> {
-    let left: Vec<(i64, u32, u32, i64)> = tx
+    let left: Vec<(i64, Option<u32>, u32, i64)> = tx
         .prepare_cached(
             "SELECT event, attempts, lost, coalesce(taken_at, ?1) FROM deliveries
              WHERE handler = ?2 AND due = ?3 AND status = 1 AND worker <> ?4",
         )?
         .query_map(params![now, handler, RUNNING, worker.0], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+            let attempts = columns::attempts(row, 1)?;
+            let lost = columns::count(row, 2)?;
+            let taken_at = columns::number(row, 3)?.unwrap_or(now);
+            Ok((row.get(0)?, attempts, lost, taken_at))
         })?
         .collect::<Result<_>>()?;
     let backoff = i64::try_from(backoff.as_millis()).unwrap_or(i64::MAX / 4);
@@ -369,11 +386,13 @@ pub fn take_over(
         let due = if *lost >= 1 { now + backoff } else { now };
         let reason = "lost with the process";
         tx.prepare_cached(
-            "UPDATE deliveries SET status = 0, due = ?1, lost = lost + 1, worker = NULL,
+            "UPDATE deliveries SET status = 0, due = ?1, lost = min(lost + 1, ?5), worker = NULL,
                 reason = ?2
              WHERE event = ?3 AND handler = ?4",
         )?
-        .execute(params![due, reason, event, handler])?;
+        .execute(params![due, reason, event, handler, u32::MAX])?;
+        // One that has lost count is put off when it is claimed.
+        let Some(attempt) = attempt else { continue };
         insert_attempt(
             tx,
             (*event, handler, *attempt),

@@ -1,7 +1,7 @@
 //! What a commit changes outside the database, and the backlog's counts that
 //! follow from it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard};
 
 use rusqlite::Connection;
@@ -14,7 +14,7 @@ use crate::request::HandlerName;
 #[derive(Debug, Default)]
 pub struct Effects {
     /// Unfinished and dead deliveries, by handler.
-    pub tally: Vec<(HandlerName, i64, i64)>,
+    pub tally: HashMap<HandlerName, (i64, i64)>,
     /// The oldest event that got a delivery after its birth.
     pub reopened: Option<i64>,
     /// Deliveries that were taken for hand-over: event, handler, attempt.
@@ -34,12 +34,14 @@ pub struct Effects {
 impl Effects {
     /// Counts deliveries of `handler`.
     pub fn count(&mut self, handler: &HandlerName, unfinished: i64, dead: i64) {
-        match self.tally.iter_mut().find(|(name, ..)| name == handler) {
+        match self.tally.get_mut(handler) {
             Some(entry) => {
-                entry.1 += unfinished;
-                entry.2 += dead;
+                entry.0 += unfinished;
+                entry.1 += dead;
             }
-            None => self.tally.push((handler.clone(), unfinished, dead)),
+            None => {
+                self.tally.insert(handler.clone(), (unfinished, dead));
+            }
         }
     }
 
@@ -110,7 +112,7 @@ impl Tallies {
             return;
         }
         let mut tallies = self.lock();
-        for (handler, unfinished, dead) in &effects.tally {
+        for (handler, (unfinished, dead)) in &effects.tally {
             let tally = match tallies.get_mut(handler) {
                 Some(tally) => tally,
                 None => tallies.entry(handler.clone()).or_default(),

@@ -7,6 +7,7 @@ use rusqlite::{Connection, Result, params};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::super::columns::{number, text};
 use super::bound;
 use super::file::{self, segment_of};
 use super::index::{Entry, Removed};
@@ -146,10 +147,14 @@ impl Filler {
                 Ok(Line {
                     row: row.get(0)?,
                     id: Uuid::from_bytes(row.get(1)?),
-                    received_at: row.get(2)?,
-                    kind: (row.get(3)?, row.get(4)?, row.get(5)?),
-                    media_id: row.get(6)?,
-                    job_id: row.get(7)?,
+                    received_at: number(row, 2)?.unwrap_or(0),
+                    kind: (
+                        text(row, 3)?.unwrap_or_default(),
+                        text(row, 4)?.unwrap_or_default(),
+                        text(row, 5)?.unwrap_or_default(),
+                    ),
+                    media_id: text(row, 6)?,
+                    job_id: text(row, 7)?,
                 })
             })?
             .collect()

@@ -4,8 +4,9 @@
 use rusqlite::{Connection, Result, Row};
 use uuid::Uuid;
 
+use super::super::columns::{is_unreadable, status, tell_left_out};
 use super::super::ids::Ids;
-use super::super::rows::{millis, status};
+use super::super::rows::millis;
 use super::summary::{body, summary};
 use crate::store::archive::{EventFilter, EventSummary, Page, contains_text};
 
@@ -107,7 +108,7 @@ impl Sieve<'_> {
             .prepare_cached("SELECT handler, status FROM deliveries WHERE event = ?1")?;
         let mut deliveries = statement.query([row])?;
         while let Some(delivery) = deliveries.next()? {
-            let stands = status(delivery.get(1)?);
+            let stands = status(delivery, 1)?;
             let name = text(delivery, 0)?;
             let ours = handler
                 .as_ref()
@@ -122,8 +123,19 @@ impl Sieve<'_> {
         Ok(false)
     }
 
-    /// The event of a row that passed, where all of the filter holds for it.
+    /// The event of a row that passed, where all of the filter holds for it. One
+    /// that cannot be read is left out, so that the others can be found.
     pub fn take(&self, row: i64) -> Result<Option<EventSummary>> {
+        match self.read(row) {
+            Err(error) if is_unreadable(&error) => {
+                tell_left_out(row, &error);
+                Ok(None)
+            }
+            read => read,
+        }
+    }
+
+    fn read(&self, row: i64) -> Result<Option<EventSummary>> {
         if let Some(text) = &self.filter.text
             && !contains_text(&body(self.store, row)?, text.as_bytes())
         {

@@ -3,15 +3,17 @@
 use rusqlite::{Connection, OptionalExtension, Result, Row};
 use uuid::Uuid;
 
+use super::super::columns::{count, cut_text, number, status, text};
 use super::super::events::{from_json, outcome};
-use super::super::rows::{status, timestamp};
+use super::super::rows::timestamp;
 use crate::delivery::{Reason, Status};
-use crate::event::EventId;
+use crate::event::{EventId, ID_BYTES_MAX};
 use crate::request::{HandlerName, SourceName};
 use crate::store::archive::{DeliverySummary, EventSummary};
 
 /// The event in this row, where there is one. The length of a body is in the
-/// row's head, so even that does not read it.
+/// row's head, so even that does not read it. Longer ids than are taken today
+/// may be there from earlier releases; they are cut.
 pub fn summary(store: &Connection, row: i64) -> Result<Option<EventSummary>> {
     let found = store
         .prepare_cached(
@@ -24,11 +26,12 @@ pub fn summary(store: &Connection, row: i64) -> Result<Option<EventSummary>> {
     let Some(mut summary) = found else {
         return Ok(None);
     };
-    let duplicates: Option<i64> = store
+    let duplicates = store
         .prepare_cached("SELECT count FROM duplicates WHERE event = ?1")?
-        .query_row([row], |row| row.get(0))
+        .query_row([row], |row| number(row, 0))
         .optional()?;
-    summary.duplicates = duplicates.unwrap_or(0).cast_unsigned();
+    let duplicates = duplicates.flatten().unwrap_or(0).max(0);
+    summary.duplicates = duplicates.cast_unsigned();
     summary.deliveries = deliveries(store, row)?;
     Ok(Some(summary))
 }
@@ -42,11 +45,11 @@ fn read(row: &Row<'_>) -> Result<EventSummary> {
         received_at: timestamp(row.get(1)?),
         source: SourceName::from_store(&source),
         event_type: row.get(3)?,
-        event_time: row.get(4)?,
-        user_id: row.get(5)?,
+        event_time: cut_text(row, 4, ID_BYTES_MAX)?,
+        user_id: cut_text(row, 5, ID_BYTES_MAX)?,
         outcome: outcome(&word),
-        media_id: row.get(7)?,
-        job_id: row.get(8)?,
+        media_id: cut_text(row, 7, ID_BYTES_MAX)?,
+        job_id: cut_text(row, 8, ID_BYTES_MAX)?,
         duplicates: 0,
         body_bytes: body_bytes.cast_unsigned(),
         notes: from_json(row.get(10)?),
@@ -61,19 +64,18 @@ fn deliveries(store: &Connection, row: i64) -> Result<Vec<DeliverySummary>> {
              WHERE event = ?1 ORDER BY handler",
         )?
         .query_map([row], |row| {
-            let name: String = row.get(0)?;
-            let status = status(row.get(1)?);
-            let due: Option<i64> = row.get(3)?;
-            let reason: Option<String> = row.get(4)?;
+            let name = text(row, 0)?.unwrap_or_default();
+            let status = status(row, 1)?;
+            let due = number(row, 3)?;
             Ok(DeliverySummary {
                 handler: HandlerName::from_store(&name),
                 status,
-                attempts: row.get(2)?,
+                attempts: count(row, 2)?,
                 next_at: match status {
                     Status::Pending => due.map(timestamp),
                     _ => None,
                 },
-                reason: reason.map(Reason::new),
+                reason: text(row, 4)?.map(Reason::new),
             })
         })?
         .collect()

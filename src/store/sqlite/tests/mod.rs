@@ -17,6 +17,7 @@ mod broken;
 mod opening;
 mod running;
 mod searching;
+mod spoilt;
 
 /// A database in a folder of its own.
 struct Sqlite(TempDir);
@@ -34,16 +35,23 @@ impl Engine for Sqlite {
     }
 
     fn lose_power(&mut self) {
-        let folder = TempDir::new().unwrap();
-        // By another process: closing a descriptor in this one would take the
-        // locks of SQLite away.
-        let copied = Command::new("cp")
-            .arg("-R")
-            .arg(self.0.path().join("."))
-            .arg(folder.path())
-            .status()
-            .unwrap();
-        assert!(copied.success());
+        let deadline = Instant::now() + DEADLINE;
+        let folder = loop {
+            let folder = TempDir::new().unwrap();
+            // By another process: closing a descriptor in this one would take
+            // the locks of SQLite away.
+            let copied = Command::new("cp")
+                .arg("-R")
+                .arg(self.0.path().join("."))
+                .arg(folder.path())
+                .status()
+                .unwrap();
+            if copied.success() {
+                break folder;
+            }
+            // The index's journal may have gone while it was listed.
+            assert!(Instant::now() < deadline, "the store cannot be copied");
+        };
         // The index of the log does not survive a start of the machine.
         let _ = std::fs::remove_file(folder.path().join("events.db-shm"));
         self.0 = folder;

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::{Step, ToolError, Watch, failed, open_to_read, refuse_foreign};
 use crate::event::fingerprint;
 use crate::store::archive::StoreSize;
+use crate::store::sqlite::events::{read_event, select_event};
 use crate::store::sqlite::ids::Ids;
 use crate::store::sqlite::open::MAGIC;
 use crate::store::sqlite::readable;
@@ -28,6 +29,9 @@ const NAMED_MAX: u64 = 5;
 pub struct Findings {
     /// What is wrong, one line each; empty where nothing is.
     pub problems: Vec<String>,
+    /// What the service sets aside until somebody sees to it, and what to do,
+    /// one line each. It is no damage.
+    pub set_aside: Vec<String>,
     /// Events that were read.
     pub events: u64,
     /// Deliveries by status: pending, running, succeeded, dead.
@@ -81,6 +85,16 @@ const LAWS: [Law; 5] = [
               WHERE event BETWEEN ?1 AND ?2 AND (result NOT IN (0, 1, 2, 3) OR attempt < 1)",
     },
 ];
+
+/// What the service cannot go on from. Each is told with what to do.
+const SET_ASIDE: Law = Law {
+    broken: "deliveries with a count that no delivery has (they wait; `ims-receiver events redeliver ID` counts anew)",
+    sql: "SELECT count(*), min(event) FROM deliveries
+          WHERE event BETWEEN ?1 AND ?2 AND NOT (
+            typeof(attempts) = 'integer' AND attempts BETWEEN 0 AND 4294967294
+            AND typeof(failed) = 'integer' AND failed BETWEEN 0 AND 4294967295
+            AND typeof(lost) = 'integer' AND lost BETWEEN 0 AND 4294967295)",
+};
 
 /// What has to hold for the whole store at one moment.
 const WHOLE: [Law; 2] = [
@@ -207,6 +221,9 @@ impl Checker<'_> {
             for law in &LAWS {
                 self.obey(law, &[from, to]);
             }
+            if let Some(told) = self.broken(&SET_ASIDE, &[from, to]) {
+                self.findings.set_aside.push(told);
+            }
             self.events(from, to);
             self.count(from, to);
             if to == high {
@@ -217,6 +234,13 @@ impl Checker<'_> {
     }
 
     fn obey(&mut self, law: &Law, range: &[i64]) {
+        if let Some(told) = self.broken(law, range) {
+            self.problem(told);
+        }
+    }
+
+    /// How often a law is broken, and where, where it is.
+    fn broken(&mut self, law: &Law, range: &[i64]) -> Option<String> {
         let found = self
             .connection
             .prepare_cached(law.sql)
@@ -226,11 +250,25 @@ impl Checker<'_> {
             });
         let (broken, first): (i64, Option<i64>) = match found {
             Ok(found) => found,
-            Err(error) => return self.unreadable(law.broken, &error),
+            Err(error) => {
+                self.unreadable(law.broken, &error);
+                return None;
+            }
         };
-        if broken > 0 {
-            let first = first.map_or_else(String::new, |row| format!(", the first at row {row}"));
-            self.problem(format!("{broken} {}{first}", law.broken));
+        let first = first.map_or_else(String::new, |row| self.named(row));
+        (broken > 0).then(|| format!("{broken} {}{first}", law.broken))
+    }
+
+    /// The first row that breaks a law, with its event where there is one.
+    fn named(&self, row: i64) -> String {
+        let id = self
+            .connection
+            .query_row("SELECT id FROM events WHERE row = ?1", [row], |row| {
+                row.get(0).map(Uuid::from_bytes)
+            });
+        match id {
+            Ok(id) => format!(", the first at row {row}, event {id}"),
+            Err(_) => format!(", the first at row {row}"),
         }
     }
 
@@ -238,11 +276,12 @@ impl Checker<'_> {
     fn events(&mut self, from: i64, to: i64) {
         let mut wrong = 0;
         let mut named = Vec::new();
+        let mut unread = 0_u64;
+        let mut first_unread = None;
         let mut read = || -> rusqlite::Result<u64> {
-            let mut statement = self.connection.prepare_cached(
-                "SELECT row, id, received_at, fingerprint, body FROM events
-                 WHERE row BETWEEN ?1 AND ?2",
-            )?;
+            let mut statement = self
+                .connection
+                .prepare_cached(select_event!("row BETWEEN ?1 AND ?2"))?;
             let mut found = statement.query([from, to])?;
             let mut events = 0;
             while let Some(row) = found.next()? {
@@ -252,6 +291,9 @@ impl Checker<'_> {
                     if wrong <= NAMED_MAX {
                         named.push(problem);
                     }
+                } else if let Err(error) = read_event(row) {
+                    unread += 1;
+                    first_unread.get_or_insert_with(|| untold_event(row, &error));
                 }
             }
             Ok(events)
@@ -261,6 +303,11 @@ impl Checker<'_> {
         if wrong > NAMED_MAX {
             let more = wrong - NAMED_MAX;
             self.problem(format!("and {more} more from row {from} to {to}"));
+        }
+        if let Some(first) = first_unread {
+            self.findings.set_aside.push(format!(
+                "{unread} events that this release cannot read; their deliveries wait, lists and exports leave them out, and a newer release may read them; the first is {first}"
+            ));
         }
         match read {
             Ok(events) => self.findings.events += events,
@@ -297,13 +344,20 @@ impl Checker<'_> {
     }
 }
 
+/// An event that is whole but says what this release does not know.
+fn untold_event(row: &Row<'_>, error: &rusqlite::Error) -> String {
+    let number: i64 = row.get(0).unwrap_or_default();
+    let id = row.get(1).map_or(Uuid::nil(), Uuid::from_bytes);
+    format!("{id} (row {number}): {}", readable(error))
+}
+
 /// What is wrong with an event's row.
 fn wrong_event(row: &Row<'_>) -> rusqlite::Result<Option<String>> {
     let number: i64 = row.get(0)?;
     let (Ok(id), Ok(received_at), Ok(print)) = (
         row.get::<_, [u8; 16]>(1),
-        row.get::<_, i64>(2),
-        row.get::<_, [u8; 16]>(3),
+        row.get::<_, i64>(3),
+        row.get::<_, [u8; 16]>(2),
     ) else {
         return Ok(Some(format!("the event in row {number} has no usable id")));
     };
@@ -314,7 +368,7 @@ fn wrong_event(row: &Row<'_>) -> rusqlite::Result<Option<String>> {
         )));
     }
     let same = row
-        .get_ref(4)?
+        .get_ref(16)?
         .as_blob()
         .is_ok_and(|body| fingerprint(body) == print);
     Ok((!same).then(|| format!("the body of event {id} (row {number}) is not what was received")))
