@@ -25,14 +25,13 @@ pub(super) async fn guard(
     }
     let connection = request.extensions().get::<Arc<Connection>>().cloned();
     let (uri, headers) = (request.uri(), request.headers());
+    let mut session = None;
     let verdict = match state.access.check(uri, headers) {
         // Pages read the live tail and fetch bodies with the cookie that they
         // have. What changes something wants a token, or a form of a page.
-        Err(Denied::NoToken)
-            if request.method().is_safe()
-                && state.sessions.of(headers, Instant::now()).is_some() =>
-        {
-            Ok(())
+        Err(Denied::NoToken) if request.method().is_safe() => {
+            session = state.sessions.of(headers, Instant::now());
+            session.as_ref().map(|_| ()).ok_or(Denied::NoToken)
         }
         verdict => verdict,
     };
@@ -43,7 +42,11 @@ pub(super) async fn guard(
     }
     // Held until the answer: who was let in is not closed to make room.
     let _working = connection.map(|connection| connection.working());
-    Ok(next.run(request).await)
+    let answer = next.run(request).await;
+    Ok(match session {
+        Some(session) => answer.map(|body| state.sessions.bound(&session, body)),
+        None => answer,
+    })
 }
 
 /// Refuses changes that a form could have sent. Asked only where the path and
