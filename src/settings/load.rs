@@ -12,7 +12,8 @@ use serde::Deserialize as _;
 use serde_json::Value;
 
 use super::environment::Environment;
-use super::problems::{OneLine, Problem};
+use super::problems::Problem;
+use crate::escape::OneLine;
 use super::raw::RawSettings;
 use super::resolve::{self, Resolver};
 use super::schema::Schema;

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::cli::usage::UsageError;
 use crate::handler::forward::failure;
 use crate::handler::tls::{Trust, client_config};
-use crate::settings::OneLine;
+use crate::escape::OneLine;
 
 /// A connection that is not there after this will not come.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -14,7 +14,8 @@ use crate::clock::Clock;
 use crate::ingest::SourceConfig;
 use crate::mns::QueueConfig;
 use crate::server::explain::{JudgedAt, explain};
-use crate::settings::{Loaded, OneLine};
+use crate::escape::OneLine;
+use crate::settings::Loaded;
 use report::Report;
 
 mod report;

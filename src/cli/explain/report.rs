@@ -8,7 +8,8 @@ use super::At;
 use crate::event::{MALFORMED, NewEvent, ims};
 use crate::ingest::SourceConfig;
 use crate::server::explain::{Explanation, HeadFacts, Peer, Refused};
-use crate::settings::{OneLine, Settings};
+use crate::escape::OneLine;
+use crate::settings::Settings;
 use crate::signature::{SchemeConfig, SignatureError, Verified};
 
 const GOOD: Style = AnsiColor::Green.on_default();
