@@ -111,7 +111,9 @@ mod tests {
     fn json_means_the_same_afterwards() {
         let text = "a\u{9b}2J\u{202e}\u{7f}ü";
         let mut json = String::new();
-        format!("\"{text}\"").chars().for_each(|c| push_json(&mut json, c));
+        format!("\"{text}\"")
+            .chars()
+            .for_each(|c| push_json(&mut json, c));
         assert_eq!(json, "\"a\\u009b2J\\u202e\\u007fü\"");
         assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
     }

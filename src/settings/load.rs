@@ -13,11 +13,11 @@ use serde_json::Value;
 
 use super::environment::Environment;
 use super::problems::Problem;
-use crate::escape::OneLine;
 use super::raw::RawSettings;
 use super::resolve::{self, Resolver};
 use super::schema::Schema;
 use super::{Loaded, SettingsError, defaults, masked, validate};
+use crate::escape::OneLine;
 
 /// Where a configuration is looked for when nobody says where it is.
 const DEFAULT_PATHS: [&str; 2] = ["./config/receiver.toml", "/etc/ims-receiver/receiver.toml"];

@@ -5,10 +5,10 @@ use std::io::{self, Write};
 use anstyle::{AnsiColor, Style};
 
 use super::At;
+use crate::escape::OneLine;
 use crate::event::{MALFORMED, NewEvent, ims};
 use crate::ingest::SourceConfig;
 use crate::server::explain::{Explanation, HeadFacts, Peer, Refused};
-use crate::escape::OneLine;
 use crate::settings::Settings;
 use crate::signature::{SchemeConfig, SignatureError, Verified};
 

@@ -13,6 +13,7 @@ use super::AdminState;
 use crate::server::auth::{self, Denied};
 use crate::server::connection::Connection;
 use crate::server::error::Rejection;
+use crate::server::page;
 
 /// Lets nobody in who may not be, and nobody before the store is open.
 pub(super) async fn guard(
@@ -37,6 +38,11 @@ pub(super) async fn guard(
     };
     let verdict = verdict.and_then(|()| auth::check_origin(request.method(), uri, headers));
     if let Err(denied) = verdict {
+        if denied == Denied::NoToken
+            && let Some(door) = page::door(&request)
+        {
+            return Ok(door);
+        }
         let peer = connection.map(|connection| connection.peer());
         return Err(state.deny(denied, peer).await);
     }

@@ -314,7 +314,11 @@ mod tests {
         let soon = tokio::time::timeout(LIFETIME - Duration::from_secs(1), stayed.frame());
         assert!(soon.await.is_err(), "the other one goes on");
         let ended = tokio::time::timeout(Duration::from_secs(2), stayed.frame());
-        assert!(ended.await.is_ok_and(|frame| frame.is_some_and(|f| f.is_err())));
+        assert!(
+            ended
+                .await
+                .is_ok_and(|frame| frame.is_some_and(|f| f.is_err()))
+        );
     }
 
     #[test]

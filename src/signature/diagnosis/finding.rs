@@ -187,7 +187,11 @@ impl fmt::Display for Finding {
                 f,
                 "the difference is {} {}: a clock was set to the time of another zone",
                 hours.abs(),
-                if hours.abs() == 1 { "hour exactly" } else { "hours exactly" },
+                if hours.abs() == 1 {
+                    "hour exactly"
+                } else {
+                    "hours exactly"
+                },
             ),
             Self::Signed(signed) => signed.fmt(f),
             Self::OtherSource { name } => write!(

@@ -46,6 +46,9 @@ fn form_token(page: &str) -> String {
 fn a_token_opens_the_page_until_the_reader_leaves() {
     let (_folder, service) = guarded();
     let browser = Browser::open();
+    browser.go(&url(&service, "/nosuch"));
+    assert!(browser.url().contains("/login"), "{}", browser.url());
+    assert_eq!(ask(&service, "GET", "/nosuch", "", "").0, 401);
     browser.go(&url(&service, "/events?outcome=other"));
     assert!(browser.url().contains("/login"), "{}", browser.url());
     browser.write("input[name=token]", "a wrong one");
@@ -321,9 +324,10 @@ fn pages_carry_their_policy_and_load_only_what_never_changes() {
         "/refusals",
         "/login",
         "/events/nothing",
+        "/nosuch",
         &format!("/events/{id}"),
     ] {
-        let (_, head, page) = ask(&service, "GET", path, "", "");
+        let (_, head, page) = ask(&service, "GET", path, "Accept: text/html\r\n", "");
         for field in [
             "content-security-policy: default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
             "referrer-policy: same-origin",
