@@ -160,7 +160,7 @@ fn select<T: AsRef<str>>(
                 option value=(option.as_ref()) selected[option.as_ref() == chosen] { (option.as_ref()) }
             }
             // A list of several, or a name that is no longer configured.
-            @if !chosen.is_empty() && !listed { option value=(chosen) selected { (chosen) } }
+            @if !chosen.is_empty() && !listed { option value=(chosen) selected { (layout::short(&chosen)) } }
         }
     } }
 }
@@ -238,7 +238,7 @@ fn row(now: Timestamp, event: &EventSummary) -> Markup {
 fn beside(event: &EventSummary) -> Markup {
     let notes = visible(&event.notes.join("\n"));
     html! {
-        @if event.duplicates > 0 { " " span.small.soft.nowrap title="the same body, counted and delivered once" { "came " (units::counted(event.duplicates, "time", "times")) " more" } }
+        @if event.duplicates > 0 { " " span.small.soft.nowrap title="the same body, counted and delivered once" { @if event.duplicates == 1 { "came once more" } @else { "came " (units::count(event.duplicates)) " more times" } } }
         @if !event.notes.is_empty() { " " span.small.soft.nowrap title=(notes) { (units::counted(event.notes.len() as u64, "note", "notes")) } }
     }
 }

@@ -162,7 +162,7 @@ fn handlers(frame: &Frame, overview: &Overview) -> Markup {
     html! {
         section.card id="handlers" aria-labelledby="handlers-name" {
             header { h2 id="handlers-name" { "Handlers" }
-                span.small.soft.end { "attempts since " (layout::ago(overview.now, overview.started_at)) } }
+                span.small.soft.end { "success since the start " (layout::ago(overview.now, overview.started_at)) } }
             @if overview.handlers.is_empty() {
                 p.empty { "No handler is configured: events are stored, and nothing is done with them." }
             } @else {

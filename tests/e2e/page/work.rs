@@ -70,6 +70,49 @@ fn an_event_is_found_opened_and_delivered_again() {
 }
 
 #[test]
+fn a_delivery_that_was_given_up_is_told_in_few_words() {
+    let destination = Destination::start(|_| Answer::status(500));
+    let folder = Folder::with_log().configured(&format!(
+        "[handlers.cms]\nkind = \"forward\"\nurl = \"http://{}/hook\"\nretry = {{ initial = \"10ms\", max = \"10ms\", attempts = 4 }}\n",
+        destination.address
+    ));
+    let service = folder.start();
+    let (id, _) = accepted(service.ingest, &body(1));
+    service.finished(&id);
+    let browser = Browser::open();
+    for look in [LOOKS[0], LOOKS[2]] {
+        browser.look(look);
+        browser.go(&url(&service, &format!("/events/{id}")));
+        browser.wait_text("#again", "1 of 2 delivered");
+        let bottom = browser
+            .run("return document.querySelector('#again button').getBoundingClientRect().bottom");
+        let fold = f64::from(look.height);
+        assert!(
+            bottom.as_f64().is_some_and(|bottom| bottom < fold),
+            "{bottom}"
+        );
+        let standing = browser.text(".standing");
+        assert!(standing.contains("dead") && standing.contains("status 500"));
+        assert!(!standing.contains("used up"), "{standing}");
+        let became = browser.text("#became");
+        assert_eq!(became.matches("status 500").count(), 1, "{became}");
+        assert!(became.contains("Attempts 2–4, same reason"), "{became}");
+        let end = "retry.attempts (4) used up";
+        assert_eq!(became.matches(end).count(), 1, "{became}");
+        browser.run("document.querySelectorAll('details').forEach(d => d.open = true)");
+        assert_eq!(browser.text("#became").matches("status 500").count(), 4);
+        // What is opened keeps its distance from the edge of its card.
+        let close = browser.run(
+            "return [...document.querySelectorAll('.card > details > :not(summary)')]\
+             .filter(e => parseFloat(getComputedStyle(e).paddingLeft) < 12).length",
+        );
+        assert_eq!(close, 0);
+        browser.picture("given-up", look);
+    }
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+#[test]
 fn an_id_leads_to_its_event_its_media_and_its_job() {
     let folder = Folder::with_log();
     let service = folder.start();
