@@ -199,3 +199,21 @@ fn look(event: &EventSummary) -> &'static str {
         crate::event::Outcome::Other => "",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_id_is_shown_by_its_beginning_and_never_twice_whole() {
+        let long = "x".repeat(1_000);
+        let link = Subject::Media.link(&long).into_string();
+        assert_eq!(link.matches(&long).count(), 1, "{link}");
+        assert!(link.contains("…"), "{link}");
+        // No address takes this one.
+        let huge = Subject::Job.link(&"x".repeat(500_000)).into_string();
+        assert!(huge.len() < 512 && !huge.contains("href"), "{huge}");
+        let usual = Subject::Job.link("job\u{202e}-1").into_string();
+        assert_eq!(usual, r#"<a href="/job/job%E2%80%AE-1">job\u{202e}-1</a>"#);
+    }
+}
