@@ -2,6 +2,7 @@
 //! (IMS), has each on disk before it answers, and hands it on for certain.
 
 pub mod clock;
+pub mod escape;
 pub mod request;
 pub mod throttle;
 

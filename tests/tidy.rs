@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 5] = [
     &[
         "clock",
+        "escape",
         "request",
         "signature",
         "event",

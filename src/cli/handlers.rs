@@ -15,6 +15,7 @@ use super::admin::client::{AdminClient, AdminError};
 use super::admin::concluded;
 use super::admin::confirm::confirm;
 use super::admin::connect::AdminArgs;
+use super::admin::output;
 use super::admin::screen::{self, BAD, FAINT, GOOD, PLAIN, Screen, WAITS};
 use super::admin::table::{Cell, Column, Table};
 use super::admin::when;
@@ -95,7 +96,7 @@ impl HandlersArgs {
             screen: Screen::of_stdout(clock.now()),
             json: self.json,
         };
-        let mut out = anstream::stdout();
+        let mut out = output::stdout(self.json);
         concluded(match self.command {
             Command::List => asked.list(&mut out).await,
             Command::Pause { name } => asked.hold(&name, "pause", &mut out).await,

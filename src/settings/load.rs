@@ -12,11 +12,12 @@ use serde::Deserialize as _;
 use serde_json::Value;
 
 use super::environment::Environment;
-use super::problems::{OneLine, Problem};
+use super::problems::Problem;
 use super::raw::RawSettings;
 use super::resolve::{self, Resolver};
 use super::schema::Schema;
 use super::{Loaded, SettingsError, defaults, masked, validate};
+use crate::escape::OneLine;
 
 /// Where a configuration is looked for when nobody says where it is.
 const DEFAULT_PATHS: [&str; 2] = ["./config/receiver.toml", "/etc/ims-receiver/receiver.toml"];

@@ -40,7 +40,7 @@ mod tests;
 
 pub use environment::process_environment;
 pub use load::{LoadError, from_toml, load};
-pub use problems::{OneLine, Problem, SettingsError, Warning};
+pub use problems::{Problem, SettingsError, Warning};
 
 /// What the configuration means: resolved once, never asked again.
 ///

@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write as _};
 
+use crate::escape::OneLine;
+
 /// A configuration that cannot be used, with everything that is wrong with it.
 ///
 /// `Display` gives one line per problem.
@@ -73,30 +75,6 @@ impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "warning: {}", self.0)
     }
-}
-
-/// A text on one line: what would break or turn the line is escaped.
-pub struct OneLine<'a>(pub &'a str);
-
-impl fmt::Display for OneLine<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            if breaks_a_line(c) {
-                write!(f, "{}", c.escape_default())?;
-            } else {
-                f.write_char(c)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Control characters, Unicode's own line breaks, and the marks that reverse
-/// the direction of what follows.
-fn breaks_a_line(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}')
-        || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// `parent.key`, with the key quoted where TOML would need it.

@@ -156,6 +156,27 @@ fn hostile_texts_do_not_drive_the_terminal() {
         assert!(!text.contains(driving), "{text:?}");
         assert!(text.contains("\\u{1b}"), "{text:?}");
     }
+    // JSON on a terminal means what it means in a pipe, and drives nothing.
+    for arguments in [
+        &["events", "list", "--json"][..],
+        &["events", "show", &id, "--json"],
+        &["events", "export", "--output", "-"],
+    ] {
+        let piped = told(&folder, &service, arguments);
+        assert!(piped.contains('\u{9b}'), "a program gets it as it is");
+        let inner = command(&folder, &service, arguments);
+        let mut quiet = Command::new("sh");
+        // Without the progress, which moves the cursor.
+        quiet.args(["-c", "exec \"$@\" 2>/dev/null", "sh"]);
+        quiet.arg(inner.get_program()).args(inner.get_args());
+        let (code, shown) = on_terminal(&quiet, "", &[]);
+        assert_eq!(code, 0, "{shown}");
+        let driving = |c: char| (c.is_control() && !matches!(c, '\n' | '\r')) || c == '\u{202e}';
+        assert!(!shown.contains(driving), "{arguments:?}: {shown:?}");
+        assert!(shown.contains("\\u009b"), "{arguments:?}: {shown:?}");
+        let read = |text: &str| serde_json::from_str::<Value>(text).expect("it is JSON");
+        assert_eq!(read(&shown), read(&piped), "{arguments:?}");
+    }
 }
 
 #[test]

@@ -270,7 +270,7 @@ fn a_key_that_was_taken_away_is_remembered_and_those_alike_are_counted() {
     wait_for("the key is not in force", || {
         (status(OTHER_KEY) == 401).then_some(())
     });
-    let words = "with a key that was taken out of force at 20";
+    let words = "with a key that was removed at 20";
     let one = wait_for("it is listed twice as one", || {
         status(OTHER_KEY);
         let list = refusals(&service, "?source=keyed");

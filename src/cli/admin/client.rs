@@ -13,9 +13,9 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use crate::cli::usage::UsageError;
+use crate::escape::OneLine;
 use crate::handler::forward::failure;
 use crate::handler::tls::{Trust, client_config};
-use crate::settings::OneLine;
 
 /// A connection that is not there after this will not come.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -6,6 +6,7 @@ pub mod client;
 pub mod confirm;
 pub mod connect;
 pub mod filter;
+pub mod output;
 pub mod screen;
 pub mod table;
 pub mod when;

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::settings::OneLine;
+use crate::escape::{OneLine, push_json};
 
 /// As it should be.
 pub const GOOD: Style = AnsiColor::Green.on_default();
@@ -139,7 +139,7 @@ pub fn pretty(json: &str) -> String {
     };
     while let Some(c) = chars.next() {
         if in_string {
-            push_escaped(&mut out, c);
+            push_json(&mut out, c);
             match c {
                 '\\' => out.extend(chars.next()),
                 '"' => in_string = false,
@@ -173,25 +173,10 @@ pub fn pretty(json: &str) -> String {
                 in_string = true;
                 out.push(c);
             }
-            c => push_escaped(&mut out, c),
+            c => push_json(&mut out, c),
         }
     }
     out
-}
-
-fn push_escaped(out: &mut String, c: char) {
-    let mut units = [0; 2];
-    if OneLine(c.encode_utf8(&mut [0; 4]))
-        .to_string()
-        .chars()
-        .eq([c])
-    {
-        out.push(c);
-    } else {
-        for unit in c.encode_utf16(&mut units) {
-            out.push_str(&format!("\\u{unit:04x}"));
-        }
-    }
 }
 
 #[cfg(test)]

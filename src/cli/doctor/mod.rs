@@ -11,6 +11,7 @@ use clap::Args;
 
 use super::admin::concluded;
 use super::admin::connect::AdminArgs;
+use super::admin::output;
 use super::admin::screen::Screen;
 use crate::clock::Clock;
 
@@ -52,7 +53,7 @@ impl DoctorArgs {
     ) -> anyhow::Result<ExitCode> {
         let facts = facts::gather(&self.admin, config, &*clock).await?;
         let findings = examine::examine(&facts);
-        let mut out = anstream::stdout();
+        let mut out = output::stdout(self.json);
         let told = match self.json {
             true => report::json(&findings, &mut out),
             false => report::text(&findings, &Screen::of_stdout(facts.now), &mut out),

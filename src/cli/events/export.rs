@@ -14,6 +14,7 @@ use tempfile::NamedTempFile;
 use super::Session;
 use super::progress::stop_on_interrupt;
 use crate::cli::admin::filter::FilterArgs;
+use crate::cli::admin::output;
 use crate::cli::admin::screen;
 use crate::cli::usage::UsageError;
 
@@ -41,8 +42,7 @@ pub struct ExportArgs {
 impl ExportArgs {
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<ExitCode> {
         if self.output == Path::new("-") {
-            let stdout = io::stdout().lock();
-            let (exported, complete) = self.copy(session, stdout).await?;
+            let (exported, complete) = self.copy(session, output::json_stdout()).await?;
             if !complete {
                 let events = screen::count(exported.events, "event", "events");
                 eprintln!("Interrupted: {events} written, which is not all.");

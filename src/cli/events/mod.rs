@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use super::admin::client::AdminClient;
 use super::admin::concluded;
 use super::admin::connect::AdminArgs;
+use super::admin::output;
 use super::admin::screen::Screen;
 use crate::clock::Clock;
 
@@ -67,7 +68,7 @@ impl EventsArgs {
             screen: Screen::of_stdout(clock.now()),
             json: self.json,
         };
-        let mut out = anstream::stdout();
+        let mut out = output::stdout(self.json);
         concluded(match self.command {
             Command::List(args) => args.run(&session, &mut out).await,
             Command::Show(args) => args.run(&session, &mut out).await,

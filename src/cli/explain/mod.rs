@@ -11,10 +11,11 @@ use jiff::Timestamp;
 
 use super::usage::UsageError;
 use crate::clock::Clock;
+use crate::escape::OneLine;
 use crate::ingest::SourceConfig;
 use crate::mns::QueueConfig;
 use crate::server::explain::{JudgedAt, explain};
-use crate::settings::{Loaded, OneLine};
+use crate::settings::Loaded;
 use report::Report;
 
 mod report;

@@ -5,10 +5,11 @@ use std::io::{self, Write};
 use anstyle::{AnsiColor, Style};
 
 use super::At;
+use crate::escape::OneLine;
 use crate::event::{MALFORMED, NewEvent, ims};
 use crate::ingest::SourceConfig;
 use crate::server::explain::{Explanation, HeadFacts, Peer, Refused};
-use crate::settings::{OneLine, Settings};
+use crate::settings::Settings;
 use crate::signature::{SchemeConfig, SignatureError, Verified};
 
 const GOOD: Style = AnsiColor::Green.on_default();

@@ -6,6 +6,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use jiff::Timestamp;
 
 use crate::delivery::Delivery;
+use crate::escape::OneLine;
 use crate::event::{Event, json};
 
 /// The shape of a `log` handler's lines.
@@ -154,23 +155,8 @@ fn pretty_line(line: &mut String, delivery: &Delivery, now: Timestamp, body: &Bo
     }
 }
 
-/// Appends `text` with everything escaped that a terminal would obey instead
-/// of show: control characters, separators that some programs take for line
-/// ends, and marks that turn the direction of writing.
 fn push_escaped(line: &mut String, text: &str) {
-    for c in text.chars() {
-        let obeyed = c.is_control()
-            || matches!(
-                c,
-                '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
-                    | '\u{2066}'..='\u{2069}' | '\u{feff}'
-            );
-        if obeyed {
-            line.extend(c.escape_default());
-        } else {
-            line.push(c);
-        }
-    }
+    write_infallibly(line, format_args!("{}", OneLine(text)));
 }
 
 fn write_infallibly(line: &mut String, arguments: std::fmt::Arguments<'_>) {

@@ -13,6 +13,7 @@ use super::AdminState;
 use crate::server::auth::{self, Denied};
 use crate::server::connection::Connection;
 use crate::server::error::Rejection;
+use crate::server::page;
 
 /// Lets nobody in who may not be, and nobody before the store is open.
 pub(super) async fn guard(
@@ -25,25 +26,33 @@ pub(super) async fn guard(
     }
     let connection = request.extensions().get::<Arc<Connection>>().cloned();
     let (uri, headers) = (request.uri(), request.headers());
+    let mut session = None;
     let verdict = match state.access.check(uri, headers) {
         // Pages read the live tail and fetch bodies with the cookie that they
         // have. What changes something wants a token, or a form of a page.
-        Err(Denied::NoToken)
-            if request.method().is_safe()
-                && state.sessions.of(headers, Instant::now()).is_some() =>
-        {
-            Ok(())
+        Err(Denied::NoToken) if request.method().is_safe() => {
+            session = state.sessions.of(headers, Instant::now());
+            session.as_ref().map(|_| ()).ok_or(Denied::NoToken)
         }
         verdict => verdict,
     };
     let verdict = verdict.and_then(|()| auth::check_origin(request.method(), uri, headers));
     if let Err(denied) = verdict {
+        if denied == Denied::NoToken
+            && let Some(door) = page::door(&request)
+        {
+            return Ok(door);
+        }
         let peer = connection.map(|connection| connection.peer());
         return Err(state.deny(denied, peer).await);
     }
     // Held until the answer: who was let in is not closed to make room.
     let _working = connection.map(|connection| connection.working());
-    Ok(next.run(request).await)
+    let answer = next.run(request).await;
+    Ok(match session {
+        Some(session) => answer.map(|body| state.sessions.bound(&session, body)),
+        None => answer,
+    })
 }
 
 /// Refuses changes that a form could have sent. Asked only where the path and

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use axum::body::Body as AxumBody;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS,
 };
@@ -329,8 +330,8 @@ async fn metrics(State(state): State<Arc<AdminState>>) -> AxumResponse {
     }
 }
 
-async fn no_such_path() -> Rejection {
-    Rejection::NotFound
+async fn no_such_path(headers: HeaderMap) -> AxumResponse {
+    page::problem(&headers, Rejection::NotFound)
 }
 
 /// The router says which methods there are.

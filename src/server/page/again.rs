@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use super::body::visible;
 use super::events::{Choices, Search};
 use super::layout::{self, Frame};
 use super::units;
@@ -28,11 +29,11 @@ pub(super) fn view(
         }
         section.card {
             dl.facts.inside {
-                @for (name, value) in search.pairs() { dt { (name) } dd.mono { (value) } }
+                @for (name, value) in search.pairs() { dt { (layout::short(name)) } dd.mono { (layout::short(value)) } }
             }
         }
         @match counted {
-            Err(problem) => p.notice.bad role="alert" { (layout::prose(problem)) },
+            Err(problem) => p.notice.bad role="alert" { (layout::prose(&visible(problem))) },
             Ok(counted) => (form(frame, search, choices, counted)),
         }
     }
@@ -53,11 +54,7 @@ fn form(frame: &Frame, search: &Search, choices: &Choices, counted: &Redelivered
             form.inside action="/redeliver" method="post" {
                 (layout::csrf(frame))
                 @for (name, value) in search.pairs() { input type="hidden" name=(name) value=(value); }
-                fieldset { legend { "Only to these handlers; none means all that had it" }
-                    div.row { @for name in &choices.configured {
-                        label.check { input type="checkbox" name="to" value=(name); (name) }
-                    } }
-                }
+                (recipients(search, choices))
                 div.fields {
                     label { "Events at the most" input type="number" name="limit" min="1" max=(LIMIT_MAX) value=(LIMIT) required; }
                     label { "Deliveries a second" input type="number" name="rate" min="1" max=(RATE_MAX) value=(RATE) required; }
@@ -67,6 +64,26 @@ fn form(frame: &Frame, search: &Search, choices: &Choices, counted: &Redelivered
                     a.button href=(search.address("/events")) { "Cancel" }
                 }
             }
+        }
+    }
+}
+
+/// Who gets it: a search over the deliveries of one handler has decided that.
+fn recipients(search: &Search, choices: &Choices) -> Markup {
+    let (handler, status) = (search.value("handler"), search.value("status"));
+    html! {
+        @if handler.is_empty() {
+            fieldset {
+                legend {
+                    "To which handlers; with none ticked, to all "
+                    @if status.is_empty() { "that had the event" } @else { "whose delivery is " (layout::short(&status)) }
+                }
+                div.row { @for name in &choices.configured {
+                    label.check { input type="checkbox" name="to" value=(name); (name) }
+                } }
+            }
+        } @else {
+            p.small.soft { "Only to " strong { (layout::short(&handler)) } ", as the search says." }
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What goes back to a browser: a page, a way to another one, or the page that
 //! says why there is none.
 
-use axum::http::StatusCode;
-use axum::http::header::{CONTENT_TYPE, LOCATION};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, LOCATION};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use maud::Markup;
 
@@ -20,6 +20,12 @@ impl IntoResponse for Page {
         let html = [(CONTENT_TYPE, "text/html; charset=utf-8")];
         (status, html, markup.into_string()).into_response()
     }
+}
+
+/// Whether a browser asks for something to show, and not a program.
+pub(super) fn is_for_people(headers: &HeaderMap) -> bool {
+    let mut accepted = headers.get_all(ACCEPT).iter();
+    accepted.any(|field| (field.to_str()).is_ok_and(|field| field.contains("text/html")))
 }
 
 /// A page that is as it should be.

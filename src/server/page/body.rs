@@ -10,6 +10,7 @@ use maud::{Markup, html};
 
 use super::layout::prose;
 use super::units;
+use crate::escape::Lines;
 use crate::event::ims;
 use crate::event::ims::schema::{FieldInfo, ModelInfo, Presence};
 use crate::event::json::{self, Kind, Raw};
@@ -351,22 +352,7 @@ fn cut(text: &str) -> (String, usize) {
 
 /// Text with nothing in it that turns round what stands beside it.
 pub(super) fn visible(text: &str) -> String {
-    let hidden = |c: char| {
-        matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{feff}')
-            || (c.is_control() && c != '\n' && c != '\t')
-    };
-    if !text.contains(hidden) {
-        return text.to_owned();
-    }
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if hidden(c) {
-            out.extend(c.escape_unicode());
-        } else {
-            out.push(c);
-        }
-    }
-    out
+    Lines(text).to_string()
 }
 
 /// A body that is no JSON, as text.

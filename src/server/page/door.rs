@@ -14,6 +14,7 @@ use maud::{DOCTYPE, Markup, html};
 use serde::Deserialize;
 
 use super::answer::{Page, Problem, see};
+use super::body::visible;
 use super::layout;
 use super::session::SessionId;
 use crate::server::admin::AdminState;
@@ -76,7 +77,7 @@ fn own_form(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Denie
 }
 
 /// The sign-in page, and back here afterwards.
-fn to_the_door(request: &Request) -> Response {
+pub(super) fn to_the_door(request: &Request) -> Response {
     let here = request.uri().path_and_query();
     let here = here.map_or("/", |here| here.as_str());
     let headers = request.headers();
@@ -200,7 +201,7 @@ pub(super) fn problem(status: StatusCode, detail: Option<&str>) -> Markup {
         title,
         &html! {
             h1 { (title) }
-            p.break { (detail.unwrap_or(words)) }
+            p.break { (visible(detail.unwrap_or(words))) }
             p.row { a.button href="/" { "Overview" } a.button href="/events" { "Events" } }
         },
     )

@@ -5,8 +5,10 @@ use maud::{Markup, html};
 
 use super::body::visible;
 use super::layout::{self, Frame};
+use super::subject::Subject;
 use super::units;
 use crate::delivery::Status;
+use crate::escape;
 use crate::event::{EventId, MALFORMED, Outcome, ims};
 use crate::store::archive::{EventSummary, Found};
 
@@ -33,7 +35,7 @@ impl Search {
     }
 
     /// What was given for `name`, several values with commas between them.
-    fn value(&self, name: &str) -> String {
+    pub(super) fn value(&self, name: &str) -> String {
         let values = self.parameters.iter().filter(|(known, _)| known == name);
         values
             .map(|(_, value)| value.as_str())
@@ -92,8 +94,8 @@ pub(super) fn view(
         }
         (form(search, choices, found.is_ok()))
         @match found {
-            Err(problem) => p.notice.bad role="alert" { (layout::prose(problem)) },
-            Ok(found) => (results(frame.now, search, found)),
+            Err(problem) => p.notice.bad role="alert" { (layout::prose(&visible(problem))) },
+            Ok(found) => (results(frame, search, found)),
         }
     }
 }
@@ -101,6 +103,9 @@ pub(super) fn view(
 fn form(search: &Search, choices: &Choices, readable: bool) -> Markup {
     html! {
             section.card aria-label="Search" {
+                // Where there is little room, the form is there only while this
+                // is open.
+                details.filters open[!search.is_everything()] { summary { "Search and filter" } }
                 form.inside action="/events" method="get" role="search" {
                     div.fields {
                         label { "Type"
@@ -155,23 +160,23 @@ fn select<T: AsRef<str>>(
                 option value=(option.as_ref()) selected[option.as_ref() == chosen] { (option.as_ref()) }
             }
             // A list of several, or a name that is no longer configured.
-            @if !chosen.is_empty() && !listed { option value=(chosen) selected { (chosen) } }
+            @if !chosen.is_empty() && !listed { option value=(chosen) selected { (layout::short(&chosen)) } }
         }
     } }
 }
 
-fn results(now: Timestamp, search: &Search, found: &Found) -> Markup {
+fn results(frame: &Frame, search: &Search, found: &Found) -> Markup {
     let nothing = found.events.is_empty();
     html! {
         section.card aria-label="Results" {
             table.events.fold id="table" hidden[nothing] {
                 thead { tr { th { "Received" } th { "Event" } th { "Outcome" } th { "Media and job" } th { "Source" } th { "Deliveries" } } }
                 tbody id="rows" {
-                    @for event in &found.events { (row(now, event)) }
+                    @for event in &found.events { (row(frame.now, event)) }
                 }
             }
             @if nothing {
-                p.empty id="nothing" { (nothing_words(search, found)) }
+                p.empty id="nothing" { (nothing_words(frame, search, found)) }
             }
             @if let Some(next) = found.next {
                 div.inside { div.row {
@@ -189,7 +194,7 @@ fn results(now: Timestamp, search: &Search, found: &Found) -> Markup {
     }
 }
 
-fn nothing_words(search: &Search, found: &Found) -> String {
+fn nothing_words(frame: &Frame, search: &Search, found: &Found) -> String {
     if let Some(next) = found.next {
         let back =
             time_of(next).map_or_else(String::new, |at| format!(" back to {}", units::stamp(at)));
@@ -198,7 +203,12 @@ fn nothing_words(search: &Search, found: &Found) -> String {
         "No event has come yet. Send one: ims-receiver send http://…/ims/callback --key-file …"
             .to_owned()
     } else {
-        "No event is like that.".to_owned()
+        // After a redelivery that is what was wanted.
+        match &frame.notice {
+            Some(notice) if notice.good => "None is left that is like that.",
+            _ => "No event is like that.",
+        }
+        .to_owned()
     }
 }
 
@@ -214,9 +224,8 @@ fn row(now: Timestamp, event: &EventSummary) -> Markup {
     html! {
         tr id={ "e-" (id) } {
             td.nowrap.small { (layout::ago(now, event.received_at)) }
-            td.full.break { a.type href={ "/events/" (id) } { (visible(&event.event_type)) }
-                @if event.duplicates > 0 { " " span.small.soft.nowrap title="the same body came again" { "+" (event.duplicates) } }
-                @if !event.notes.is_empty() { " " span.small.soft title=(event.notes.join("\n")) { "!" span.unseen { " has notes" } } } }
+            td.full.break { a.type href={ "/events/" (id) } { (layout::short(&event.event_type)) }
+                (beside(event)) }
             td { (layout::outcome(event.outcome)) }
             td.full { (ids(event)) }
             td.small { (event.source.as_str()) }
@@ -225,13 +234,22 @@ fn row(now: Timestamp, event: &EventSummary) -> Markup {
     }
 }
 
+/// What is odd about an event, in few words.
+fn beside(event: &EventSummary) -> Markup {
+    let notes = visible(&event.notes.join("\n"));
+    html! {
+        @if event.duplicates > 0 { " " span.small.soft.nowrap title="the same body, counted and delivered once" { @if event.duplicates == 1 { "came once more" } @else { "came " (units::count(event.duplicates)) " more times" } } }
+        @if !event.notes.is_empty() { " " span.small.soft.nowrap title=(notes) { (units::counted(event.notes.len() as u64, "note", "notes")) } }
+    }
+}
+
 /// The ids that lead to the other events of the same media or job.
 pub(super) fn ids(event: &EventSummary) -> Markup {
     html! {
         @if event.media_id.is_some() || event.job_id.is_some() {
             dl.ids.over {
-                @if let Some(media) = &event.media_id { dt { "media" } dd { a href={ "/media/" (layout::encoded(media)) } { (visible(media)) } } }
-                @if let Some(job) = &event.job_id { dt { "job" } dd { a href={ "/job/" (layout::encoded(job)) } { (visible(job)) } } }
+                @if let Some(media) = &event.media_id { dt { "media" } dd { (Subject::Media.link(media)) } }
+                @if let Some(job) = &event.job_id { dt { "job" } dd { (Subject::Job.link(job)) } }
             }
         }
     }
@@ -240,10 +258,10 @@ pub(super) fn ids(event: &EventSummary) -> Markup {
 /// The row that the live tail fills.
 fn pattern() -> Markup {
     html! {
-        template id="row-pattern" {
+        template id="row-pattern" data-obeyed=(escape::obeyed_class()) {
             tr {
                 td.nowrap.small { time data-age {} }
-                td.full.break { a.type {} }
+                td.full.break { a.type {} " " span.small.soft.nowrap data-slot="notes" {} }
                 td { span data-outcome {} }
                 td.full { dl.ids.over {
                     div.pair data-with { dt { "media" } dd { a data-slot="media" {} } }

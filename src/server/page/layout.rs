@@ -5,6 +5,7 @@ use maud::{DOCTYPE, Markup, html};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::assets;
+use super::body::visible;
 use super::units;
 use crate::delivery::{AttemptResult, Status};
 use crate::event::Outcome;
@@ -229,13 +230,30 @@ fn delivery_words(now: Timestamp, delivery: &DeliverySummary) -> String {
     );
     if let Some(reason) = &delivery.reason {
         words.push_str(": ");
-        words.push_str(reason.as_str());
+        words.push_str(&visible(reason.as_str()));
     }
     if let Some(next) = delivery.next_at.filter(|next| *next > now) {
         words.push_str("; next ");
         words.push_str(&units::age(now, next));
     }
     words
+}
+
+/// The beginning of an id or another word of the sender, as it may be shown:
+/// what is longer is no help to people.
+pub(super) fn short(text: &str) -> String {
+    const BYTES_MAX: usize = 128;
+    shortened(text, BYTES_MAX)
+}
+
+/// The first `bytes_max` bytes of a text, as they may be shown.
+pub(super) fn shortened(text: &str, bytes_max: usize) -> String {
+    let kept = &text[..text.floor_char_boundary(bytes_max)];
+    let mut shown = visible(kept);
+    if kept.len() < text.len() {
+        shown.push('…');
+    }
+    shown
 }
 
 /// A part of a path or a query, with everything encoded that means something.

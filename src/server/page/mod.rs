@@ -7,19 +7,24 @@
 
 use std::sync::Arc;
 
-use axum::extract::DefaultBodyLimit;
+use answer::Problem;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::HeaderMap;
 use axum::http::header::{
     CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY, X_FRAME_OPTIONS,
 };
 use axum::middleware;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{Router, get, post};
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::admin::AdminState;
+use super::error::Rejection;
 
 mod again;
 mod answer;
 mod assets;
+mod attempts;
 mod attention;
 mod body;
 mod chart;
@@ -34,6 +39,7 @@ mod read;
 mod refusals;
 pub(super) mod session;
 mod show;
+mod standing;
 mod subject;
 mod units;
 
@@ -44,11 +50,38 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; i
 /// No form here is larger.
 const FORM_BYTES_MAX: usize = 16 * 1024;
 
+/// What goes with every page.
+fn fixed() -> [(HeaderName, HeaderValue); 3] {
+    [
+        (CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
+        // Nothing to other sites; to ourselves the origin, without which a
+        // browser would send forms from "null".
+        (REFERRER_POLICY, HeaderValue::from_static("same-origin")),
+        (X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    ]
+}
+
+/// Why there is nothing: a page for people, problem details for programs.
+pub(super) fn problem(headers: &HeaderMap, rejection: Rejection) -> Response {
+    if !answer::is_for_people(headers) {
+        return rejection.into_response();
+    }
+    let mut page = Problem(rejection).into_response();
+    page.headers_mut().extend(fixed());
+    page
+}
+
+/// The way to the sign-in page for people who are not signed in and look at
+/// something that is no page; `None` for programs.
+pub(super) fn door(request: &Request) -> Option<Response> {
+    let looks = request.method().is_safe() && answer::is_for_people(request.headers());
+    looks.then(|| door::to_the_door(request))
+}
+
 /// The pages, their forms, and what they load.
 pub(super) fn routes(state: &Arc<AdminState>) -> Router<Arc<AdminState>> {
-    let fixed = |name: HeaderName, value| {
-        SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value))
-    };
+    let [policy, referrer, frames] =
+        fixed().map(|(name, value)| SetResponseHeaderLayer::overriding(name, value));
     Router::new()
         .route("/", get(show::overview))
         .route("/find", get(show::find))
@@ -73,9 +106,7 @@ pub(super) fn routes(state: &Arc<AdminState>) -> Router<Arc<AdminState>> {
         .route("/login", get(door::show).post(door::sign_in))
         .route("/assets/{hash}/{name}", get(assets::get))
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
-        .layer(fixed(CONTENT_SECURITY_POLICY, POLICY))
-        // Nothing to other sites; to ourselves the origin, without which a
-        // browser would send forms from "null".
-        .layer(fixed(REFERRER_POLICY, "same-origin"))
-        .layer(fixed(X_FRAME_OPTIONS, "DENY"))
+        .layer(policy)
+        .layer(referrer)
+        .layer(frames)
 }

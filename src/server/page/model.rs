@@ -65,6 +65,13 @@ pub(super) struct HandlerRow {
 }
 
 impl HandlerRow {
+    /// Whether it gave deliveries up, or more than one attempt in twenty fails:
+    /// nothing here looks good then.
+    pub(super) fn is_failing(&self) -> bool {
+        let attempts = self.succeeded.saturating_add(self.failed);
+        self.dead > 0 || self.failed > attempts / 20
+    }
+
     /// Whether anything can still happen to it: a name that is gone and has
     /// nothing left is of no interest.
     pub(super) fn is_of_interest(&self) -> bool {

@@ -61,8 +61,8 @@ fn tiles(overview: &Overview) -> Markup {
     html! {
         dl.tiles id="tiles" {
             (tile("Acknowledged", &units::count(acked), &per_minute(acked, overview.minutes), ""))
-            (tile("Slowest p99", &slowest.map_or("–".to_owned(), units::millis), "of 3 s that IMS waits", bad(slowest.is_some_and(|ms| ms > 1_000.0))))
-            (tile("Answered 503", &units::count(unavailable), "sent again twice, then lost", bad(unavailable > 0)))
+            (tile("Slowest minute, p99", &slowest.map_or("–".to_owned(), units::millis), "IMS waits 3 s", bad(slowest.is_some_and(|ms| ms > 1_000.0))))
+            (tile("Answered 503", &units::count(unavailable), if unavailable > 0 { "IMS tries twice more, then drops them" } else { "none turned away" }, bad(unavailable > 0)))
             (tile("Refused", &units::count(refused), "not proved to be IMS", ""))
             (tile("Unfinished deliveries", &units::count(pending), &oldest.map_or("nothing waits".to_owned(), |at| format!("oldest event {}", units::age(overview.now, at))), ""))
             (tile("Given up", &units::count(dead), "until delivered again", bad(dead > 0)))
@@ -162,7 +162,7 @@ fn handlers(frame: &Frame, overview: &Overview) -> Markup {
     html! {
         section.card id="handlers" aria-labelledby="handlers-name" {
             header { h2 id="handlers-name" { "Handlers" }
-                span.small.soft.end { "attempts since " (layout::ago(overview.now, overview.started_at)) } }
+                span.small.soft.end { "success since the start " (layout::ago(overview.now, overview.started_at)) } }
             @if overview.handlers.is_empty() {
                 p.empty { "No handler is configured: events are stored, and nothing is done with them." }
             } @else {
@@ -192,6 +192,7 @@ fn handler_row(frame: &Frame, overview: &Overview, handler: &HandlerRow) -> Mark
             td {
                 @if !handler.configured { (layout::word("warn", "!", "not configured")) }
                 @else if handler.paused_at.is_some() { (layout::paused()) }
+                @else if handler.is_failing() { (layout::word("", "▸", "at work")) }
                 @else { (layout::word("good", "✓", "at work")) }
             }
             td.number data-label="Unfinished" { @if handler.pending > 0 { a href=(search("pending,running")) { (units::count(handler.pending)) } } @else { "0" } }
@@ -242,7 +243,7 @@ fn types(overview: &Overview) -> Markup {
                     tbody {
                         @for row in overview.types.iter().take(TYPES_MAX) {
                             tr {
-                                td { a.break href=(layout::address("/events", [("type", row.event_type.as_str())])) { (row.event_type) } (bars(row, most)) }
+                                td { a.break href=(layout::address("/events", [("type", row.event_type.as_str())])) { (layout::short(&row.event_type)) } (bars(row, most)) }
                                 td.number { (units::count(row.succeeded)) }
                                 td.number { @if row.failed > 0 { a href=(layout::address("/events", [("type", row.event_type.as_str()), ("outcome", "failed")])) { (units::count(row.failed)) } } @else { "0" } }
                                 td.number { (units::count(row.other)) }

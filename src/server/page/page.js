@@ -55,6 +55,7 @@
       const part = fresh.getElementById(id);
       // What somebody is in the middle of is not taken away.
       if (!old || !part || old.contains(document.activeElement)) continue;
+      if ($$("input", old).some((input) => input.checked !== input.defaultChecked || input.value !== input.defaultValue)) continue;
       for (const open of $$("details[open][id]", old)) {
         const same = part.querySelector(`#${CSS.escape(open.id)}`);
         if (same) same.open = true;
@@ -83,12 +84,21 @@
   let source = null;
   const say = (text, on) => { word.textContent = text; tail.classList.toggle("on", on); };
 
+  // What of a text is obeyed instead of shown is escaped, by the server's list.
+  const OBEYED = new RegExp(`[${pattern.dataset.obeyed}]`, "gu");
+  const KEPT = { "\n": "\n", "\t": "\t", "\r": "\\r" };
+  const visible = (text) =>
+    text.replace(OBEYED, (c) => KEPT[c] || `\\u{${c.codePointAt(0).toString(16)}}`);
+  const SHORT = 128;
+  const LINKED = 1024;
+  const short = (text) =>
+    text.length > SHORT ? `${visible(text.slice(0, SHORT).replace(/[\ud800-\udbff]$/, ""))}…` : visible(text);
   const put = (row, name, text) => {
     const slot = $(`[data-slot=${name}]`, row);
     if (!slot) return;
     const whole = slot.closest("[data-with]") || slot;
     if (text === null || text === undefined || text === "") { whole.remove(); return; }
-    slot.textContent = text;
+    slot.textContent = short(text);
   };
   const state = (kind, sign, text) => {
     const mark = document.createElement("span");
@@ -108,7 +118,7 @@
     row.classList.add("fresh");
     const link = $("a.type", row);
     link.href = `/events/${encodeURIComponent(event.id)}`;
-    link.textContent = event.type;
+    link.textContent = short(event.type);
     const time = $("time", row);
     time.dateTime = event.received_at;
     time.title = event.received_at;
@@ -117,8 +127,12 @@
       const id = event[`${name}_id`];
       put(row, name, id);
       const anchor = $(`a[data-slot=${name}]`, row);
-      if (anchor) anchor.href = `/${path}/${encodeURIComponent(id)}`;
+      if (!anchor) continue;
+      if (id.length <= LINKED) anchor.href = `/${path}/${encodeURIComponent(id)}`;
+      anchor.title = anchor.textContent;
     }
+    const notes = event.notes.length;
+    put(row, "notes", notes ? `${notes} ${notes === 1 ? "note" : "notes"}` : null);
     if (!event.media_id && !event.job_id) $(".ids", row)?.remove();
     const outcome = $("[data-outcome]", row);
     outcome.replaceWith(state(...(OUTCOMES[event.outcome] || OUTCOMES.other), event.outcome));

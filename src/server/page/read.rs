@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::body::visible;
 use super::chart::{Column, Latency};
 use super::events::{Choices, Search};
 use super::model::{HandlerRow, Overview, RefusalRow, SourceRow, TypeRow};
@@ -60,7 +61,7 @@ pub(super) async fn overview(state: &AdminState, minutes: u32) -> Result<Overvie
         now: stats.now.0,
         started_at: stats.started_at.0,
         ready: stats.ready,
-        reasons: stats.reasons,
+        reasons: stats.reasons.iter().map(|reason| visible(reason)).collect(),
         minutes,
         columns: columns(&stats.acks, stats.now.0, minutes),
         types,

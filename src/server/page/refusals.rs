@@ -33,7 +33,7 @@ pub(super) fn view(
             @for (reason, count) in totals.iter().filter(|(_, count)| **count > 0) { (reason_link(wanted, Some(reason), *count)) }
         }
         @if let Some(source) = &wanted.source {
-            p.row.small { span { "Only of source " strong { (source) } } a href=(address(None, wanted.reason.as_deref())) { "Show all sources" } }
+            p.row.small { span { "Only of source " strong { (layout::short(source)) } } a href=(address(None, wanted.reason.as_deref())) { "Show all sources" } }
         }
         section.card id="refused" aria-label="Refusals, newest first" {
             @if rows.is_empty() {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
+use uuid::Uuid;
 
 use super::again;
 use super::answer::{Problem, page, see, told};
@@ -100,12 +101,12 @@ pub(super) async fn event(
     };
     let history = history.ok_or(Rejection::NotFound)?;
     let frame = Frame {
-        refresh: "became",
+        refresh: "again became",
         ..frame(&state, &reader, &pairs)
     };
     let handlers = read::configured(&state);
     let inside = event::view(&frame, &history, &handlers);
-    let title = super::body::visible(&history.event.content.event_type);
+    let title = layout::short(&history.event.content.event_type);
     Ok(page(layout::page(
         &frame,
         Place::Elsewhere,
@@ -161,7 +162,7 @@ async fn of(
     Ok(page(layout::page(
         &frame,
         Place::Elsewhere,
-        &super::body::visible(id),
+        &layout::short(id),
         &inside,
     )))
 }
@@ -195,7 +196,45 @@ pub(super) async fn find(State(state): Shared, Query(pairs): Pairs) -> Result<Re
             return Ok(see(&subject.address(id)));
         }
     }
+    if let Some(begun) = event_begun(&state, id).await? {
+        return Ok(see(&format!("/events/{begun}")));
+    }
     Ok(see(&layout::address("/events", [("q", id)])))
+}
+
+/// The one event whose id begins like this.
+async fn event_begun(state: &AdminState, text: &str) -> Result<Option<EventId>, Rejection> {
+    const DIGITS_MIN: usize = 8;
+    const DIGITS: usize = 32;
+    let digits = text.replace('-', "");
+    let is_begun = (DIGITS_MIN..DIGITS).contains(&digits.len())
+        && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    // The ids of a beginning are those between it with nothing but 0 after it
+    // and it with nothing but f, and events are read in the order of their ids.
+    let Some(last) = (is_begun.then(|| format!("{digits:f<DIGITS$}")))
+        .and_then(|last| u128::from_str_radix(&last, 16).ok())
+    else {
+        return Ok(None);
+    };
+    let two = Page {
+        limit: 2,
+        after: last
+            .checked_add(1)
+            .map(|after| EventId(Uuid::from_u128(after))),
+    };
+    let found = state
+        .archive()?
+        .events(&EventFilter::default(), two)
+        .await?;
+    let digits = digits.to_lowercase();
+    let mut begun = found.events.iter().filter(|event| {
+        let id = event.id.0.simple().to_string();
+        id.starts_with(&digits)
+    });
+    Ok(match (begun.next(), begun.next()) {
+        (Some(event), None) => Some(event.id),
+        _ => None,
+    })
 }
 
 /// `GET /refusals`.

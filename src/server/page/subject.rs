@@ -5,11 +5,17 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use maud::{Markup, html};
 
-use super::body::visible;
 use super::chart::{self, Dot};
 use super::layout::{self, Frame};
 use super::units;
 use crate::store::archive::{EventFilter, EventSummary};
+
+/// Longer ids have no page.
+const LINKED_BYTES_MAX: usize = 1024;
+
+/// What an id of IMS has: longer ones may be cut where there is little room,
+/// and are one hover away.
+const ID_BYTES: usize = 32;
 
 /// What the events have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +39,16 @@ impl Subject {
             Self::Job => "/job/",
         };
         format!("{path}{}", layout::encoded(id))
+    }
+
+    /// An id as a link to its page. One that is longer than a browser or a
+    /// proxy takes in an address is only named.
+    pub(super) fn link(self, id: &str) -> Markup {
+        let shown = layout::short(id);
+        html! {
+            @if id.len() <= LINKED_BYTES_MAX { a href=(self.address(id)) title=[(shown.len() > ID_BYTES).then_some(&shown)] { (shown) } }
+            @else { span title="too long for a page of its own" { (shown) } }
+        }
     }
 
     /// The search for its events.
@@ -73,7 +89,7 @@ pub(super) fn view(
         .rev()
         .map(|event| Dot {
             at: event.received_at,
-            lane: visible(&event.event_type),
+            lane: layout::short(&event.event_type),
             outcome: event.outcome,
         })
         .collect();
@@ -81,7 +97,7 @@ pub(super) fn view(
         div {
             p.crumb { a href="/events" { "Events" } " / " span.soft { (subject.noun()) } }
             div.head {
-                h1 { (subject.noun()) " " span.mono { (visible(id)) } }
+                h1 { (subject.noun()) " " span.mono { (layout::short(id)) } }
                 div.row.end {
                     a.button href=(layout::address("/events", [(subject.parameter(), id)])) { "As a search" }
                 }
@@ -91,10 +107,13 @@ pub(super) fn view(
             section.card { p.empty { "No event names this " (subject.noun().to_lowercase()) ". It is compared whole, letter by letter." } }
         } @else {
             (related(subject, events))
-            section.card aria-labelledby="axis" {
-                header { h2 id="axis" { "On one axis" }
-                    span.small.soft.end { (summary(events, more)) } }
-                div.inside { (chart::axis(&dots)) }
+            // One event is on no axis.
+            @if events.len() > 1 {
+                section.card aria-labelledby="axis" {
+                    header { h2 id="axis" { "On one axis" }
+                        span.small.soft.end { (summary(events, more)) } }
+                    div.inside { (chart::axis(&dots)) }
+                }
             }
             (steps(frame.now, events))
             @if more {
@@ -123,15 +142,15 @@ fn summary(events: &[EventSummary], more: bool) -> String {
 /// The jobs of a media, or the media of a job.
 fn related(subject: Subject, events: &[EventSummary]) -> Markup {
     const LINKS_MAX: usize = 12;
-    let (noun, path, ids): (_, _, BTreeSet<&str>) = match subject {
+    let (noun, other, ids): (_, _, BTreeSet<&str>) = match subject {
         Subject::Media => (
             "Jobs",
-            "/job/",
+            Subject::Job,
             events.iter().filter_map(|e| e.job_id.as_deref()).collect(),
         ),
         Subject::Job => (
             "Media",
-            "/media/",
+            Subject::Media,
             events
                 .iter()
                 .filter_map(|e| e.media_id.as_deref())
@@ -141,7 +160,7 @@ fn related(subject: Subject, events: &[EventSummary]) -> Markup {
     html! {
         @if !ids.is_empty() {
             p.row.small { span.soft { (noun) }
-                @for id in ids.iter().take(LINKS_MAX) { a.mono.break href={ (path) (layout::encoded(id)) } { (visible(id)) } }
+                @for id in ids.iter().take(LINKS_MAX) { span.mono.break { (other.link(id)) } }
                 @if ids.len() > LINKS_MAX { span.soft { "and " (ids.len() - LINKS_MAX) " more" } }
             }
         }
@@ -157,7 +176,7 @@ fn steps(now: Timestamp, events: &[EventSummary]) -> Markup {
                     @let gap = before.replace(event.received_at).map(|before| units::between(before, event.received_at));
                     li class=(look(event)) {
                         div.when {
-                            strong.break { a href={ "/events/" (event.id) } { (visible(&event.event_type)) } }
+                            strong.break { a href={ "/events/" (event.id) } { (layout::short(&event.event_type)) } }
                             (layout::outcome(event.outcome))
                             (layout::deliveries(now, &event.deliveries))
                         }
@@ -178,5 +197,23 @@ fn look(event: &EventSummary) -> &'static str {
         crate::event::Outcome::Succeeded => "good",
         crate::event::Outcome::Failed => "bad",
         crate::event::Outcome::Other => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_id_is_shown_by_its_beginning_and_never_twice_whole() {
+        let long = "x".repeat(1_000);
+        let link = Subject::Media.link(&long).into_string();
+        assert_eq!(link.matches(&long).count(), 1, "{link}");
+        assert!(link.contains("…"), "{link}");
+        // No address takes this one.
+        let huge = Subject::Job.link(&"x".repeat(500_000)).into_string();
+        assert!(huge.len() < 512 && !huge.contains("href"), "{huge}");
+        let usual = Subject::Job.link("job\u{202e}-1").into_string();
+        assert_eq!(usual, r#"<a href="/job/job%E2%80%AE-1">job\u{202e}-1</a>"#);
     }
 }

@@ -185,8 +185,13 @@ impl fmt::Display for Finding {
             ),
             Self::TimeZone { hours } => write!(
                 f,
-                "the difference is {} whole hours: a clock was set to the time of another zone",
-                hours.abs()
+                "the difference is {} {}: a clock was set to the time of another zone",
+                hours.abs(),
+                if hours.abs() == 1 {
+                    "hour exactly"
+                } else {
+                    "hours exactly"
+                },
             ),
             Self::Signed(signed) => signed.fmt(f),
             Self::OtherSource { name } => write!(
@@ -228,7 +233,7 @@ impl fmt::Display for KeyUsed {
             Self::InForce(position) => write!(f, "key {position}"),
             Self::Spelt(position, how) => write!(f, "key {position} {how}"),
             Self::Retired(since) => {
-                write!(f, "a key that was taken out of force at {since:.0}")
+                write!(f, "a key that was removed at {since:.0}")
             }
             Self::OtherSource(name) => write!(f, "a key of source {name}"),
         }

@@ -207,7 +207,7 @@ fn other_keys_are_found() {
     for (key, said) in [
         (
             OLD.to_owned(),
-            "a key that was taken out of force at 2026-11-24T05:59:00Z, over callback URL 1",
+            "a key that was removed at 2026-11-24T05:59:00Z, over callback URL 1",
         ),
         (format!("{KEY}\n"), "key 1 and a line end behind it"),
         (format!("{KEY}\r\n"), "key 1 and a line end behind it"),
@@ -222,7 +222,7 @@ fn other_keys_are_found() {
     }
     let both = signed(&scheme, "/ims", "http://cb.example.com/ims", OLD, &[]);
     assert!(
-        both.contains("out of force") && both.contains("with http instead"),
+        both.contains("was removed") && both.contains("with http instead"),
         "{both}"
     );
     scheme.key_ring().unwrap().forget_retired(at(NOW + 90_000));
@@ -315,7 +315,7 @@ fn timestamps_and_digests_of_another_form_are_found() {
         (
             sign(URL, &early, KEY),
             &*early,
-            "8 h behind ours, or the request was held up on its way or sent again; the difference is 8 whole hours",
+            "8 h behind ours, or the request was held up on its way or sent again; the difference is 8 hours exactly",
         ),
         (
             sign(URL, &late, KEY),

@@ -1,10 +1,12 @@
 //! Who is let in, and which forms are taken.
 
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use super::browser::Browser;
 use super::url;
-use crate::harness::{Folder, Service, accepted, body, exchange_whole};
+use crate::harness::{Folder, PATIENCE, Service, accepted, body, exchange_whole};
 
 const TOKEN: &str = "a-token-that-nobody-guesses";
 
@@ -44,6 +46,9 @@ fn form_token(page: &str) -> String {
 fn a_token_opens_the_page_until_the_reader_leaves() {
     let (_folder, service) = guarded();
     let browser = Browser::open();
+    browser.go(&url(&service, "/nosuch"));
+    assert!(browser.url().contains("/login"), "{}", browser.url());
+    assert_eq!(ask(&service, "GET", "/nosuch", "", "").0, 401);
     browser.go(&url(&service, "/events?outcome=other"));
     assert!(browser.url().contains("/login"), "{}", browser.url());
     browser.write("input[name=token]", "a wrong one");
@@ -207,6 +212,78 @@ fn a_session_reads_and_changes_nothing_without_its_forms() {
     );
 }
 
+/// Signs in; answers the line of the request head that carries the cookie.
+fn signed_in(service: &Service) -> String {
+    let (status, head, _) = ask(service, "POST", "/login", "", &format!("token={TOKEN}"));
+    assert_eq!(status, 303, "{head}");
+    let cookie = head.split_once("set-cookie: ").expect("a cookie").1;
+    let cookie = cookie.split(';').next().expect("its value");
+    format!("Cookie: {cookie}\r\n")
+}
+
+#[test]
+fn who_signs_out_sees_nothing_more_in_the_live_tail() {
+    let (_folder, service) = guarded();
+    let leaves = signed_in(&service);
+    let stays = signed_in(&service);
+    let watch = |cookie: &str| {
+        let mut tail = TcpStream::connect(service.admin).expect("a connection");
+        tail.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let request = format!("GET /api/tail HTTP/1.1\r\nHost: localhost\r\n{cookie}\r\n");
+        tail.write_all(request.as_bytes()).expect("it is sent");
+        let mut seen = String::new();
+        until(&mut tail, &mut seen, "\r\n\r\n");
+        assert!(seen.starts_with("HTTP/1.1 200"), "{seen}");
+        tail
+    };
+    let (mut left, mut stayed) = (watch(&leaves), watch(&stays));
+    let (first, _) = accepted(service.ingest, &body(1));
+    let (mut seen, mut seen_by_other) = (String::new(), String::new());
+    until(&mut left, &mut seen, &first);
+    until(&mut stayed, &mut seen_by_other, &first);
+
+    let (_, _, page) = ask(&service, "GET", "/", &leaves, "");
+    let form = format!("csrf={}", form_token(&page));
+    assert_eq!(ask(&service, "POST", "/logout", &leaves, &form).0, 303);
+    let (second, _) = accepted(service.ingest, &body(2));
+    // The other reader has seen it, so there is nothing more to wait for.
+    until(&mut stayed, &mut seen_by_other, &second);
+    let mut rest = Vec::new();
+    let end = left.read_to_end(&mut rest);
+    let is_over = match &end {
+        Ok(_) => true,
+        Err(error) => error.kind() == ErrorKind::ConnectionReset,
+    };
+    assert!(is_over, "the stream is still open: {end:?}");
+    let rest = String::from_utf8_lossy(&rest);
+    assert!(!rest.contains(&second), "{rest}");
+    assert!(!rest.ends_with("0\r\n\r\n"), "cut off, not ended: {rest}");
+}
+
+/// Reads until `text` was there.
+fn until(stream: &mut TcpStream, seen: &mut String, text: &str) {
+    let mut piece = [0; 4096];
+    while !seen.contains(text) {
+        let read = stream.read(&mut piece).expect("it goes on");
+        assert_ne!(read, 0, "it ended without {text:?}: {seen}");
+        seen.push_str(&String::from_utf8_lossy(&piece[..read]));
+    }
+}
+
+#[test]
+fn a_planted_cookie_locks_nobody_out() {
+    let (_folder, service) = guarded();
+    let cookie = signed_in(&service);
+    let planted = cookie.replacen(
+        "Cookie: ",
+        &format!("Cookie: ims_receiver_session={:064}; ", 0),
+        1,
+    );
+    let (status, _, page) = ask(&service, "GET", "/", &planted, "");
+    assert_eq!(status, 200, "{page}");
+    assert_eq!(ask(&service, "GET", "/api/events", &planted, "").0, 200);
+}
+
 #[test]
 fn without_a_token_only_this_machine_and_its_own_forms_are_taken() {
     let folder = Folder::with_log();
@@ -247,9 +324,10 @@ fn pages_carry_their_policy_and_load_only_what_never_changes() {
         "/refusals",
         "/login",
         "/events/nothing",
+        "/nosuch",
         &format!("/events/{id}"),
     ] {
-        let (_, head, page) = ask(&service, "GET", path, "", "");
+        let (_, head, page) = ask(&service, "GET", path, "Accept: text/html\r\n", "");
         for field in [
             "content-security-policy: default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
             "referrer-policy: same-origin",

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::browser::Browser;
+use super::browser::{Browser, LOOKS};
 use super::url;
 use crate::destination::{Answer, Destination};
 use crate::harness::{Folder, Service, accepted, body, send, wait_for};
@@ -53,13 +53,62 @@ fn an_event_is_found_opened_and_delivered_again() {
         delivery.expect("it is for this handler")["attempts"].as_u64()
     };
     assert_eq!(attempts("cms"), Some(1));
-    browser.click("input[name=handler][value=audit]");
+    // What IMS says of its job is not how the deliveries stand.
+    assert!(browser.text(".head").contains("IMS says"));
+    assert!(browser.text("#again").contains("1 of 2 delivered"));
+    assert!(browser.text("#again").contains("status 410"));
+    // Done already, and not ticked: it would run twice.
+    assert!(!browser.has("input[name=handler][value=audit]:checked"));
+    assert!(browser.has("input[name=handler][value=cms]:checked"));
     browser.click("form[action$='/redeliver'] button");
     browser.wait_text(".notice", "1 delivery");
     wait_for("the second attempt", || {
         (attempts("cms") == Some(2)).then_some(())
     });
     assert_eq!(attempts("audit"), Some(1), "it was not asked for");
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn a_delivery_that_was_given_up_is_told_in_few_words() {
+    let destination = Destination::start(|_| Answer::status(500));
+    let folder = Folder::with_log().configured(&format!(
+        "[handlers.cms]\nkind = \"forward\"\nurl = \"http://{}/hook\"\nretry = {{ initial = \"10ms\", max = \"10ms\", attempts = 4 }}\n",
+        destination.address
+    ));
+    let service = folder.start();
+    let (id, _) = accepted(service.ingest, &body(1));
+    service.finished(&id);
+    let browser = Browser::open();
+    for look in [LOOKS[0], LOOKS[2]] {
+        browser.look(look);
+        browser.go(&url(&service, &format!("/events/{id}")));
+        browser.wait_text("#again", "1 of 2 delivered");
+        let bottom = browser
+            .run("return document.querySelector('#again button').getBoundingClientRect().bottom");
+        let fold = f64::from(look.height);
+        assert!(
+            bottom.as_f64().is_some_and(|bottom| bottom < fold),
+            "{bottom}"
+        );
+        let standing = browser.text(".standing");
+        assert!(standing.contains("dead") && standing.contains("status 500"));
+        assert!(!standing.contains("used up"), "{standing}");
+        let became = browser.text("#became");
+        assert_eq!(became.matches("status 500").count(), 1, "{became}");
+        assert!(became.contains("Attempts 2–4, same reason"), "{became}");
+        let end = "retry.attempts (4) used up";
+        assert_eq!(became.matches(end).count(), 1, "{became}");
+        browser.run("document.querySelectorAll('details').forEach(d => d.open = true)");
+        assert_eq!(browser.text("#became").matches("status 500").count(), 4);
+        // What is opened keeps its distance from the edge of its card.
+        let close = browser.run(
+            "return [...document.querySelectorAll('.card > details > :not(summary)')]\
+             .filter(e => parseFloat(getComputedStyle(e).paddingLeft) < 12).length",
+        );
+        assert_eq!(close, 0);
+        browser.picture("given-up", look);
+    }
     assert_eq!(browser.complaints(), Vec::<String>::new());
 }
 
@@ -74,6 +123,10 @@ fn an_id_leads_to_its_event_its_media_and_its_job() {
         ("media-1", "/media/media-1".to_owned()),
         ("job-1", "/job/job-1".to_owned()),
         ("nobody", "/events?q=nobody".to_owned()),
+        // As people read it to each other.
+        (&id[..13], format!("/events/{id}")),
+        (&id[..7], format!("/events?q={}", &id[..7])),
+        ("ffffffff", "/events?q=ffffffff".to_owned()),
     ] {
         browser.go(&url(&service, "/"));
         // A slash leads to the field from anywhere.
@@ -84,6 +137,9 @@ fn an_id_leads_to_its_event_its_media_and_its_job() {
             browser.url().ends_with(&led).then_some(())
         });
     }
+    browser.go(&url(&service, "/media/media-1"));
+    assert!(!browser.has(".chart"), "one event is on no axis");
+    accepted(service.ingest, &body(1).replace("job-1", "job-2"));
     browser.go(&url(&service, "/media/media-1"));
     assert!(browser.has(".chart svg circle"), "an axis");
     assert!(browser.has(&format!("main a[href='/events/{id}']")));
@@ -281,4 +337,135 @@ fn what_waits_for_a_handler_that_is_gone_is_given_up() {
     assert_eq!(given_up["deliveries"][1]["status"], "dead");
     assert_eq!(given_up["deliveries"][1]["reason"], "discarded");
     assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+/// What turns the text around it, drives a terminal, or ends a line.
+const HOSTILE: &str = "\u{202e}\u{61c}\u{9b}\u{2028}\u{feff}\u{2066}";
+
+#[test]
+fn nothing_of_a_body_turns_the_page_around() {
+    let folder = Folder::with_log().configured("body = false\n");
+    let service = folder.start();
+    let long = format!("m{}", "x".repeat(400));
+    let of = |id: &str| {
+        format!(
+            r#"{{"EventType":"{HOSTILE}t","UserId":"u{HOSTILE}","EventTime":"e{HOSTILE}","MessageBody":{{"MediaId":"{id}","JobId":"j{HOSTILE}","{HOSTILE}":"{HOSTILE}"}}}}"#
+        )
+    };
+    let media = format!("m{HOSTILE}");
+    let (old, _) = accepted(service.ingest, &of(&media));
+    let encoded =
+        |text: &str| -> String { text.bytes().map(|byte| format!("%{byte:02x}")).collect() };
+    let hostile = encoded(HOSTILE);
+    for path in [
+        "/".to_owned(),
+        "/events".to_owned(),
+        format!("/events/{old}"),
+        format!("/media/{}", encoded(&media)),
+        format!("/job/j{hostile}"),
+        format!("/redeliver?q={hostile}"),
+        format!("/redeliver?{hostile}={hostile}"),
+        format!("/events?status={hostile}"),
+        format!("/events?since={hostile}"),
+        format!("/refusals?source={hostile}"),
+    ] {
+        let (status, page) = service.get(&path);
+        assert_eq!(status, 200, "{path}");
+        // A field holds what it was given, so that it can be sent again.
+        let mut shown = page.split("value=\"");
+        let mut texts = vec![shown.next().expect("a first part")];
+        texts.extend(shown.filter_map(|part| Some(part.split_once('"')?.1)));
+        for text in texts {
+            let raw = HOSTILE.chars().find(|c| text.contains(*c));
+            assert_eq!(raw, None, "{path}: {text}");
+        }
+    }
+    let browser = Browser::open();
+    browser.go(&url(&service, "/events?type=*"));
+    browser.wait("#tail.on");
+    let (id, _) = accepted(service.ingest, &of(&media).replace("{", "{ "));
+    let (long_id, _) = accepted(service.ingest, &of(&long));
+    for (id, media) in [(id, "m\\u{202e}\\u{61c}\\u{9b}"), (long_id, "mxxx")] {
+        browser.wait(&format!("#e-{id}"));
+        // Live, and as the server shows it.
+        for _ in 0..2 {
+            let row = browser.text(&format!("#e-{id}"));
+            assert!(!row.contains(|c| HOSTILE.contains(c)), "{row:?}");
+            assert!(
+                row.contains("\\u{202e}\\u{61c}\\u{9b}\\u{2028}\\u{feff}\\u{2066}t"),
+                "{row:?}"
+            );
+            let shown = browser.run(&format!(
+                "return document.querySelector('#e-{id} .ids dd').textContent"
+            ));
+            let shown = shown.as_str().expect("its media").to_owned();
+            assert!(shown.starts_with(media) && shown.len() < 200, "{shown}");
+            browser.go(&url(&service, "/events"));
+        }
+    }
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn a_search_is_folded_where_there_is_little_room() {
+    let folder = Folder::with_log();
+    let service = folder.start();
+    accepted(service.ingest, &body(1));
+    let browser = Browser::open();
+    browser.scripts(false);
+    let seen = |css: &str| {
+        browser.run(&format!(
+            "return document.querySelector({css:?}).checkVisibility()"
+        )) == true
+    };
+    let (wide, narrow) = (LOOKS[0], LOOKS[2]);
+    browser.look(wide);
+    browser.go(&url(&service, "/events"));
+    assert!(seen("input[name=media_id]") && !seen(".filters"));
+    browser.look(narrow);
+    browser.go(&url(&service, "/events"));
+    assert!(!seen("input[name=media_id]"));
+    browser.click(".filters summary");
+    assert!(seen("input[name=media_id]"));
+    browser.go(&url(&service, "/events?media_id=media-1"));
+    assert!(
+        seen("input[name=media_id]"),
+        "it is open where it is in use"
+    );
+    let small = browser.run(
+        "return [...document.querySelectorAll('main a, main input[type=checkbox]')]\
+         .filter(e => e.checkVisibility())\
+         .filter(e => e.getBoundingClientRect().height < 24).map(e => e.outerHTML)",
+    );
+    assert_eq!(small, serde_json::json!([]), "a finger hits them");
+}
+
+#[test]
+fn who_looks_for_nothing_gets_a_page() {
+    let folder = Folder::with_log();
+    let service = folder.start();
+    let browser = Browser::open();
+    browser.go(&url(&service, "/nosuch"));
+    browser.wait_text("h1", "Not Found");
+    let (status, text) = service.get("/nosuch");
+    assert_eq!(status, 404);
+    assert!(text.contains(r#""status":404"#), "{text}");
+}
+
+#[test]
+fn what_was_sent_again_and_is_gone_from_the_search_is_no_failure() {
+    let (_folder, service, _cms) = service_with_a_failing_handler(410);
+    let (id, _) = accepted(service.ingest, &body(1));
+    service.finished(&id);
+    let browser = Browser::open();
+    // So that it is not dead again at once.
+    browser.go(&url(&service, "/"));
+    browser.click("#handler-cms button");
+    browser.wait_text("#handler-cms", "paused");
+    browser.go(&url(&service, "/redeliver?status=dead&handler=cms"));
+    browser.wait_text("form[action='/redeliver']", "Only to cms");
+    assert!(!browser.has("input[name=to]"));
+    browser.click("form[action='/redeliver'] button");
+    browser.wait_text(".notice", "1 delivery begins");
+    browser.wait_text("#nothing", "None is left that is like that");
 }

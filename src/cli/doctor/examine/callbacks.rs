@@ -148,7 +148,7 @@ pub(super) fn refusals(facts: &Facts, api: &Api) -> Vec<Finding> {
                 diagnosis => format!(": {diagnosis}"),
             };
             let text = format!(
-                "{source}: {} refused as {reason}, the last {}{probably}",
+                "{source}: {} refused as {reason} (last: {}){probably}",
                 screen::number(count),
                 when::relative(last, facts.now)
             );

@@ -168,7 +168,7 @@ fn refusals_count_where_nothing_got_through_since() {
         &with(json!([after, before])),
         "",
         State::Broken,
-        "default: 4 refused as mismatch, the last 5 min ago: matches with a trailing slash",
+        "default: 4 refused as mismatch (last: 5 min ago): matches with a trailing slash",
     );
     let strangers = refusal("2026-11-24T16:55:00Z", "missing");
     only(
