@@ -86,7 +86,8 @@ pub(super) struct SourceRow {
 pub(super) struct RefusalRow {
     /// The last of them.
     pub(super) at: Timestamp,
-    pub(super) source: String,
+    /// `None` where its path is no source's.
+    pub(super) source: Option<String>,
     pub(super) path: String,
     pub(super) peer: Option<String>,
     pub(super) reason: String,

@@ -215,7 +215,7 @@ pub(super) fn refusals(
     let rows = list.list(REFUSALS_MAX, &source, &reason).into_iter();
     let rows = rows.map(|refusal| RefusalRow {
         at: refusal.at.0,
-        source: refusal.source.to_string(),
+        source: refusal.source.map(|source| source.to_string()),
         path: refusal.path,
         peer: refusal.peer.map(|peer| peer.to_string()),
         reason: refusal.reason.to_owned(),
