@@ -368,10 +368,12 @@ fn admin_parts(
         clock: Arc::clone(&environment.clock),
         server: metrics.server.clone(),
         ingest: metrics.ingest.clone(),
+        queues: metrics.queues.clone(),
         dispatch: metrics.dispatch.clone(),
         metrics: metrics.admin.clone(),
         handlers: handlers.collect(),
         sources,
+        disk_free_min: settings.store.disk_free_min,
     }
 }
 

@@ -39,6 +39,7 @@ use super::{AdminConfig, Readiness, Refusals, ServerMetrics, page};
 use crate::clock::Clock;
 use crate::dispatch::DispatchMetrics;
 use crate::ingest::IngestMetrics;
+use crate::mns::QueueMetrics;
 use crate::request::{HandlerName, SourceName};
 use crate::store::{Archive, Store};
 
@@ -101,6 +102,8 @@ pub struct AdminParts {
     pub server: ServerMetrics,
     /// What the line counts.
     pub ingest: IngestMetrics,
+    /// What the queues count.
+    pub queues: QueueMetrics,
     /// What dispatch counts.
     pub dispatch: DispatchMetrics,
     /// What the admin listener counts.
@@ -109,6 +112,8 @@ pub struct AdminParts {
     pub handlers: Vec<HandlerInfo>,
     /// The configured sources, by name.
     pub sources: Vec<SourceInfo>,
+    /// With less free on its disk, in bytes, the store purges early.
+    pub disk_free_min: u64,
 }
 
 /// A configured handler.

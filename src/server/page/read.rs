@@ -55,6 +55,8 @@ pub(super) async fn overview(state: &AdminState, minutes: u32) -> Result<Overvie
         kind: source.kind,
         last_event_at: source.last_event_at.map(|at| at.0),
         refusals: source.refusals,
+        skew_seconds: source.skew_seconds,
+        lag_seconds: source.lag_seconds,
     });
     Ok(Overview {
         now: stats.now.0,
@@ -66,6 +68,7 @@ pub(super) async fn overview(state: &AdminState, minutes: u32) -> Result<Overvie
         types,
         handlers: handlers.filter(HandlerRow::is_of_interest).collect(),
         sources: sources.collect(),
+        refusals: refusals(state, &Wanted::default()).0,
         size: Some(stats.store),
     })
 }
