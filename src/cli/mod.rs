@@ -99,7 +99,8 @@ impl Cli {
             }
             Command::Store(command) => {
                 let loaded = load(config)?;
-                command.run(&loaded.settings.store.path, &mut std::io::stdout().lock())
+                let store = &loaded.settings.store.path;
+                command.run(&loaded.path, store, &mut std::io::stdout().lock())
             }
             Command::Schema => Ok(schema::run(&mut std::io::stdout().lock())?),
             Command::Completions(args) => Ok(args.run(&mut std::io::stdout().lock())?),

@@ -101,4 +101,9 @@ fn the_demo_ends_by_itself_and_acks_all() {
     assert_eq!(code, 0, "{stderr}");
     assert_eq!(stdout.lines().count(), 3, "{stdout}");
     assert!(stderr.contains("acked 3"), "{stderr}");
+    let page = stderr.lines().find(|line| line.starts_with("look at it "));
+    assert!(
+        page.is_some_and(|line| line.contains("http://127.0.0.1:")),
+        "{stderr}"
+    );
 }

@@ -215,3 +215,67 @@ fn a_file_that_cannot_be_used_leaves_the_keys_in_force() {
     comes_to(&service, NEW, 200);
     assert_eq!(said(&service, BROKEN).len(), 4, "each was told once");
 }
+
+#[test]
+fn keys_that_cannot_be_read_again_are_said_wherever_one_looks() {
+    let folder = folder("keys");
+    let file = folder.path("keys");
+    fs::write(&file, OLD).expect("a file");
+    let service = folder.start();
+    let doctor = || {
+        let mut command = folder.command();
+        let url = format!("http://{}", service.admin);
+        output(command.args(["doctor", "--admin", &url]))
+    };
+    let series = "ims_receiver_keys_unusable{source=\"keyed\"}";
+    assert_eq!(service.metric(series), Some(0.0));
+    let (code, well, _) = doctor();
+    assert_eq!(code, 0, "{well}");
+    assert!(service.get("/").1.contains("All is well"));
+
+    // As after a copy that the service's user may not read.
+    fs::remove_file(&file).expect("it is there");
+    wait_for("the metric says it", || {
+        (service.metric(series) == Some(1.0)).then_some(())
+    });
+    let words = "the keys cannot be read again since 20";
+    let (code, told, _) = doctor();
+    assert_eq!(code, 1, "{told}");
+    let todo = told.split("What to do\n").nth(1).expect("what to do");
+    for part in ["Mend the file of keys", words, "create the file"] {
+        assert!(todo.contains(part), "no {part} in {told}");
+    }
+    let (code, ready) = service.get("/readyz");
+    assert_eq!(code, 200, "the old keys work: {ready}");
+    assert!(
+        ready.contains(&format!("sources.keyed: {words}")),
+        "{ready}"
+    );
+    let page = service.get("/").1;
+    assert!(page.contains("Needs attention") && page.contains(words));
+    let stats: Value = serde_json::from_str(&service.get("/api/stats").1).expect("JSON");
+    assert!(
+        stats["reasons"][0]
+            .as_str()
+            .expect("a text")
+            .contains(words)
+    );
+    assert_eq!(status(&service, OLD, 77), 200);
+
+    fs::write(&file, OLD).expect("a file");
+    wait_for("it is mended", || {
+        (service.metric(series) == Some(0.0)).then_some(())
+    });
+    assert_eq!(doctor().0, 0);
+    assert!(!service.get("/readyz").1.contains("keyed"));
+
+    // Two lines that ran into one, since the first did not end.
+    fs::write(&file, format!("{NEW}{OLD}")).expect("a file");
+    let long = wait_for("the long key is told", || {
+        let lines = said(&service, "a key is longer than IMS takes (32 characters)");
+        lines.into_iter().next()
+    });
+    assert_eq!(long["characters"], 38);
+    let hint = long["hint"].as_str().expect("a text");
+    assert!(hint.contains("do two stand on one line"), "{long}");
+}

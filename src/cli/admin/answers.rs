@@ -85,6 +85,8 @@ pub struct Event {
     /// The header fields that are kept.
     #[serde(default)]
     pub headers: std::collections::BTreeMap<String, String>,
+    /// The address it came from.
+    pub peer: Option<String>,
     /// What was odd about it.
     #[serde(default)]
     pub notes: Vec<String>,

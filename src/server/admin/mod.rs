@@ -43,6 +43,7 @@ use crate::mns::QueueMetrics;
 use crate::request::{HandlerName, SourceName};
 use crate::store::{Archive, Store};
 
+mod asker;
 mod events;
 mod export;
 mod guard;
@@ -260,7 +261,7 @@ impl Endpoint for Admin {
         request.extensions_mut().insert(Arc::clone(&connection));
         Box::pin(async move {
             let answer = timeout(deadline, router.oneshot(request));
-            let mut answer = match answer.await {
+            let mut answer = match asker::on_behalf_of(connection.peer(), answer).await {
                 Ok(Ok(answer)) => answer,
                 Ok(Err(never)) => match never {},
                 Err(_) => Rejection::StoreLate.into_response(),
