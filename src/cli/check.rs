@@ -18,8 +18,12 @@ const EXIT_USAGE: u8 = 64;
 /// Standard output gets one line per problem, beginning with its key, and one
 /// per warning, beginning with `warning:`; after the warnings follows the whole
 /// configuration as TOML, with secrets masked. Exit code 0, warnings or not;
-/// 64 where there is a problem.
+/// 64 where there is a problem. Which file was read is said first, on standard
+/// error.
 pub fn run(config: Option<&Path>) -> ExitCode {
+    if let Some(path) = settings::located(config, settings::process_environment()) {
+        eprintln!("configuration {}", path.display());
+    }
     let loaded = settings::load(config, settings::process_environment());
     let code = if loaded.is_ok() { 0 } else { EXIT_USAGE };
     // Whoever closed our output has seen enough; the exit code says the rest.

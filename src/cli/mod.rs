@@ -100,7 +100,9 @@ impl Cli {
             Command::Store(command) => {
                 let loaded = load(config)?;
                 let store = &loaded.settings.store.path;
-                command.run(&loaded.path, store, &mut std::io::stdout().lock())
+                let file = settings::located(config, settings::process_environment());
+                let mut out = std::io::stdout().lock();
+                command.run(file.as_deref(), store, &mut out)
             }
             Command::Schema => Ok(schema::run(&mut std::io::stdout().lock())?),
             Command::Completions(args) => Ok(args.run(&mut std::io::stdout().lock())?),

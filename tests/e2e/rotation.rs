@@ -2,7 +2,7 @@
 //! such files change.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -278,4 +278,57 @@ fn keys_that_cannot_be_read_again_are_said_wherever_one_looks() {
     assert_eq!(long["characters"], 38);
     let hint = long["hint"].as_str().expect("a text");
     assert!(hint.contains("do two stand on one line"), "{long}");
+}
+
+/// The recipe of the README keeps owner, group, mode and the file itself, which
+/// may be mounted on its own.
+#[test]
+fn the_recipe_for_another_key_writes_into_the_file() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = fs::read_to_string(readme).expect("it is there");
+    let section = readme
+        .split("## Change the key")
+        .nth(1)
+        .expect("the section");
+    let recipe = section
+        .split("```sh")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .expect("the recipe");
+    let removal = section
+        .split("then remove\n   that line: `")
+        .nth(1)
+        .and_then(|rest| rest.split('`').next())
+        .expect("how the old key goes");
+    let folder = folder("ims-keys");
+    let file = folder.path("ims-keys");
+    // Without an end of its line, as some editors leave it.
+    fs::write(&file, OLD).expect("a file");
+    chown(&file, None, Some(1234)).expect("this runs as root");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("our file");
+    let service = folder.start();
+    let identity = || {
+        let of = fs::metadata(&file).expect("it is there");
+        (of.ino(), of.uid(), of.gid(), of.mode() & 0o777)
+    };
+    let before = identity();
+    let run = |script: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-euc", script]).current_dir(folder.path(""));
+        let (code, _, said) = output(&mut shell);
+        assert_eq!(code, 0, "{said}");
+        fs::read_to_string(&file).expect("text")
+    };
+    let keys = run(recipe);
+    let lines: Vec<&str> = keys.lines().collect();
+    assert_eq!((lines.len(), lines[0].len(), lines[1]), (2, 32, OLD));
+    assert_eq!(identity(), before);
+    let copy = fs::metadata(folder.path("ims-keys.old")).expect("the copy");
+    assert_eq!(copy.mode() & 0o777, 0o640);
+    comes_to(&service, lines[0], 200);
+    assert_eq!(status(&service, OLD, 2), 200);
+    assert_eq!(run(removal), format!("{}\n", lines[0]));
+    assert_eq!(identity(), before);
+    assert!(!folder.path("ims-keys.old").exists());
+    comes_to(&service, OLD, 401);
 }

@@ -106,7 +106,7 @@ fn configuration(facts: &Facts) -> Vec<Finding> {
             findings.extend(warnings);
             findings
         }
-        Configuration::Broken(problems) => {
+        Configuration::Broken { path, problems } => {
             let state = match facts.live {
                 Ok(()) => State::Broken,
                 Err(_) => State::Critical,
@@ -115,8 +115,10 @@ fn configuration(facts: &Facts) -> Vec<Finding> {
                 .iter()
                 .map(|line| finding(PART, state, line))
                 .collect();
-            let first = findings.first_mut();
-            if let Some(first) = first {
+            if let Some(first) = findings.first_mut() {
+                if let Some(path) = path {
+                    first.text = format!("{}: {}", path.display(), first.text);
+                }
                 first.advice = Some(
                     "Mend the configuration, no start takes it as it is: ims-receiver check lists every problem with what to do.".to_owned(),
                 );
