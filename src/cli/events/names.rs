@@ -66,7 +66,7 @@ fn told(what: &str, asked: &str, known: &[String], how: &str) -> Option<String> 
     let shown: Vec<String> = known
         .iter()
         .take(SHOWN_MAX)
-        .map(|name| screen::clean(name).into())
+        .map(|name| screen::clean(name))
         .collect();
     let there = match (shown.as_slice(), known.len().saturating_sub(SHOWN_MAX)) {
         ([], _) => "there is none".to_owned(),

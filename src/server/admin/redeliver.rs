@@ -41,7 +41,6 @@ pub(super) struct RedeliverOne {
     #[schema(min_items = 1, max_items = 64, value_type = Option<Vec<Word>>)]
     handlers: Option<Vec<String>>,
     /// Only deliveries that stand like this.
-    #[schema(min_items = 1, max_items = 4)]
     status: Option<Words>,
 }
 
