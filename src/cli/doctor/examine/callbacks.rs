@@ -119,8 +119,9 @@ pub(super) fn clock(api: &Api) -> Vec<Finding> {
 /// What was refused of late, grouped by what was found out about it.
 pub(super) fn refusals(facts: &Facts, api: &Api) -> Vec<Finding> {
     const PART: &str = "refusals";
-    type Kind<'a> = (&'a str, &'a str, &'a str, String);
-    let mut kinds: BTreeMap<Kind<'_>, (u64, jiff::Timestamp)> = BTreeMap::new();
+    type Kind<'a> = (&'a str, &'a str, String);
+    type Seen<'a> = (u64, jiff::Timestamp, &'a str);
+    let mut kinds: BTreeMap<Kind<'_>, Seen<'_>> = BTreeMap::new();
     for refusal in &api.refusals {
         let age = facts.now.duration_since(refusal.at);
         if age.is_positive() && age.unsigned_abs() > REFUSALS_AGE_MAX {
@@ -130,16 +131,19 @@ pub(super) fn refusals(facts: &Facts, api: &Api) -> Vec<Finding> {
         let kind = (
             source,
             refusal.reason.as_str(),
-            // A source's own path says nothing.
-            refusal
-                .source
-                .as_ref()
-                .map_or(refusal.path.as_str(), |_| ""),
             refusal.diagnosis.join("; "),
         );
-        let entry = kinds.entry(kind).or_insert((0, refusal.at));
+        // A source's own path says nothing; of others the last is shown, since
+        // a stranger can invent any number of them.
+        let path = match refusal.source {
+            Some(_) => "",
+            None => refusal.path.as_str(),
+        };
+        let entry = kinds.entry(kind).or_insert((0, refusal.at, path));
         entry.0 += refusal.count;
-        entry.1 = entry.1.max(refusal.at);
+        if refusal.at > entry.1 {
+            (entry.1, entry.2) = (refusal.at, path);
+        }
     }
     if kinds.is_empty() {
         return vec![finding(PART, State::Good, "none in the last day")];
@@ -150,7 +154,7 @@ pub(super) fn refusals(facts: &Facts, api: &Api) -> Vec<Finding> {
     };
     let mut found: Vec<Finding> = kinds
         .into_iter()
-        .map(|((source, reason, path, diagnosis), (count, last))| {
+        .map(|((source, reason, diagnosis), (count, last, path))| {
             let probably = match diagnosis.as_str() {
                 "" => String::new(),
                 diagnosis => format!(": {diagnosis}"),
