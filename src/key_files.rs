@@ -6,7 +6,7 @@
 //! Kubernetes swaps a link to its folder, others mount something over it, and
 //! editors put a new file in its place.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,16 +17,25 @@ use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::ingest::{Source, SourceConfig};
+use crate::server::Readiness;
 use crate::settings::secrets::{self, SecretFileError};
+use crate::signature::SchemeConfig;
+use crate::signature::ims::KEY_CHARS_MAX;
+
+/// How the trouble of a source begins whose keys cannot be read again, as
+/// `/readyz`, the page and `doctor` show it.
+pub const TROUBLE: &str = "the keys cannot be read again";
 
 /// How often a file is looked at. A change counts when it was seen twice, and
 /// the contract promises it within 10 s.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Follows the file of `config`'s keys, where it has one, until `stop`.
+/// Follows the file of `config`'s keys, where it has one, until `stop`. While
+/// it cannot be used, `readiness` names the source.
 pub fn follow(
     config: &SourceConfig,
     source: &Arc<Source>,
+    readiness: &Arc<Readiness>,
     clock: &Arc<dyn Clock>,
     stop: &CancellationToken,
 ) {
@@ -34,62 +43,129 @@ pub fn follow(
         return;
     };
     let followed = Followed::new(config.auth.keys().to_vec());
-    let (source, clock, stop) = (Arc::clone(source), Arc::clone(clock), stop.clone());
+    let told = Told {
+        file,
+        source: Arc::clone(source),
+        readiness: Arc::clone(readiness),
+        of_ims: matches!(config.auth, SchemeConfig::Ims(_)),
+        unusable_since: None,
+    };
+    let (clock, stop) = (Arc::clone(clock), stop.clone());
     tokio::spawn(async move {
-        stop.run_until_cancelled(run(file, followed, source, clock))
-            .await;
+        stop.run_until_cancelled(run(followed, told, clock)).await;
     });
 }
 
-async fn run(file: PathBuf, mut followed: Followed, source: Arc<Source>, clock: Arc<dyn Clock>) {
+async fn run(mut followed: Followed, mut told: Told, clock: Arc<dyn Clock>) {
     loop {
         tokio::time::sleep(INTERVAL).await;
-        source.forget_retired_keys(clock.now());
-        let path = file.clone();
+        told.source.forget_retired_keys(clock.now());
+        let path = told.file.clone();
         // A file system that hangs holds up this file and nothing else.
         let read = tokio::task::spawn_blocking(move || secrets::read_keys(&path)).await;
         let Ok(read) = read else {
             continue;
         };
-        report(followed.look(read), &file, &source, clock.now());
+        told.tell(followed.look(read), clock.now());
     }
 }
 
-fn report(change: Change, file: &Path, source: &Source, now: Timestamp) {
-    let (name, file) = (source.name().as_str(), file.display());
-    match change {
-        Change::Nothing => {}
-        Change::Mended => info!(source = name, %file, "the file of keys can be used again"),
-        Change::Broken(error) => warn!(
-            source = name,
-            %file,
-            %error,
-            hint = error.hint(),
-            "the file of keys cannot be used; the keys in force stay"
-        ),
-        Change::Keys {
-            keys,
-            added,
-            removed,
-        } => match source.replace_keys(&keys, now) {
+/// Where it is told how a file of keys stands.
+struct Told {
+    file: PathBuf,
+    source: Arc<Source>,
+    readiness: Arc<Readiness>,
+    /// Whether its keys have to be such as IMS takes.
+    of_ims: bool,
+    unusable_since: Option<Timestamp>,
+}
+
+impl Told {
+    fn tell(&mut self, change: Change, now: Timestamp) {
+        match change {
+            Change::Nothing => {}
+            Change::Mended => {
+                self.usable();
+                let (source, file) = (self.source.name().as_str(), self.file.display());
+                info!(source, %file, "the file of keys can be used again");
+            }
+            Change::Broken(error) => {
+                self.unusable(&error.to_string(), &error.hint(), now);
+                let (source, file) = (self.source.name().as_str(), self.file.display());
+                warn!(
+                    source,
+                    %file,
+                    %error,
+                    hint = error.hint(),
+                    "the file of keys cannot be used; the keys in force stay"
+                );
+            }
+            Change::Keys {
+                keys,
+                added,
+                removed,
+            } => self.replace(&keys, (added, removed), now),
+        }
+    }
+
+    fn replace(&mut self, keys: &[SecretString], (added, removed): (usize, usize), now: Timestamp) {
+        let replaced = self.source.replace_keys(keys, now);
+        let (source, file) = (self.source.name().as_str(), self.file.display());
+        match &replaced {
             // So it looks when two lines ran into one, too.
             Ok(()) if removed > 0 && added == keys.len() => warn!(
-                source = name,
+                source,
                 %file,
                 keys = keys.len(),
                 removed,
                 "the keys changed, and none of the former stayed: what is still signed with one is refused"
             ),
-            Ok(()) => info!(
-                source = name,
-                %file,
-                keys = keys.len(),
-                added,
-                removed,
-                "the keys changed"
-            ),
-            Err(error) => warn!(source = name, %file, %error, "the keys in force stay"),
-        },
+            Ok(()) => info!(source, %file, keys = keys.len(), added, removed, "the keys changed"),
+            Err(error) => warn!(source, %file, %error, "the keys in force stay"),
+        }
+        if self.of_ims {
+            self.warn_of_long(keys);
+        }
+        match replaced {
+            Ok(()) => self.usable(),
+            Err(error) => self.unusable(&error.to_string(), "write one key a line", now),
+        }
+    }
+
+    /// A key that IMS would not take was most likely written behind another
+    /// one, in a file whose last line had no end.
+    fn warn_of_long(&self, keys: &[SecretString]) {
+        for (position, key) in (1..).zip(keys) {
+            let characters = key.expose_secret().chars().count();
+            if characters > KEY_CHARS_MAX {
+                warn!(
+                    source = self.source.name().as_str(),
+                    file = %self.file.display(),
+                    key = position,
+                    characters,
+                    hint = secrets::LONG_KEY_HINT,
+                    "a key is longer than IMS takes ({KEY_CHARS_MAX} characters)"
+                );
+            }
+        }
+    }
+
+    fn usable(&mut self) {
+        self.unusable_since = None;
+        self.source.show_keys_unusable(false);
+        self.readiness
+            .set_trouble(self.source.name().as_str(), None);
+    }
+
+    /// The old keys still work, so that nothing is refused yet: the next start
+    /// would fail, and the next change of the key would not arrive.
+    fn unusable(&mut self, problem: &str, hint: &str, now: Timestamp) {
+        let since = *self.unusable_since.get_or_insert(now);
+        self.source.show_keys_unusable(true);
+        let trouble =
+            format!("{TROUBLE} since {since:.0}, the old ones are used: {problem}; {hint}");
+        self.readiness
+            .set_trouble(self.source.name().as_str(), Some(trouble));
     }
 }
 

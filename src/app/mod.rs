@@ -250,7 +250,7 @@ impl App {
         };
         let public = tokio::spawn(server::run(public, callback, limits, close_public.clone()));
         let upkeep = CancellationToken::new();
-        follow_keys(settings, &ingest, &upkeep);
+        follow_keys(settings, &ingest, &readiness, &upkeep);
         start_upkeep(settings, &environment, &opened, metrics, &upkeep);
         Ok(Self {
             ingest_address,
@@ -368,10 +368,12 @@ fn admin_parts(
         clock: Arc::clone(&environment.clock),
         server: metrics.server.clone(),
         ingest: metrics.ingest.clone(),
+        queues: metrics.queues.clone(),
         dispatch: metrics.dispatch.clone(),
         metrics: metrics.admin.clone(),
         handlers: handlers.collect(),
         sources,
+        disk_free_min: settings.store.disk_free_min,
     }
 }
 
@@ -415,11 +417,16 @@ fn handlers(
 }
 
 /// The sources whose keys stand in a file.
-fn follow_keys(settings: &Settings, ingest: &Ingest, stop: &CancellationToken) {
+fn follow_keys(
+    settings: &Settings,
+    ingest: &Ingest,
+    readiness: &Arc<Readiness>,
+    stop: &CancellationToken,
+) {
     for (path, source) in ingest.sources() {
         let mut configs = settings.sources.iter();
         if let Some(config) = configs.find(|config| config.path == path) {
-            key_files::follow(config, source, ingest.clock(), stop);
+            key_files::follow(config, source, readiness, ingest.clock(), stop);
         }
     }
 }

@@ -18,10 +18,15 @@ const EXIT_USAGE: u8 = 64;
 /// Standard output gets one line per problem, beginning with its key, and one
 /// per warning, beginning with `warning:`; after the warnings follows the whole
 /// configuration as TOML, with secrets masked. Exit code 0, warnings or not;
-/// 64 where there is a problem.
+/// 64 where there is a problem. Which file was read is said before the
+/// configuration, and where there is a problem on standard error.
 pub fn run(config: Option<&Path>) -> ExitCode {
     let loaded = settings::load(config, settings::process_environment());
     let code = if loaded.is_ok() { 0 } else { EXIT_USAGE };
+    let located = settings::located(config, settings::process_environment());
+    if let (Err(_), Some(path)) = (&loaded, &located) {
+        eprintln!("configuration {}", path.display());
+    }
     // Whoever closed our output has seen enough; the exit code says the rest.
     let _ = report(&loaded, &mut io::stdout().lock());
     ExitCode::from(code)
@@ -33,7 +38,9 @@ fn report(loaded: &Result<Loaded, LoadError>, out: &mut dyn Write) -> io::Result
             for warning in &loaded.warnings {
                 writeln!(out, "{warning}")?;
             }
-            writeln!(out, "# {}: no problems", loaded.path.display())?;
+            let path = std::path::absolute(&loaded.path);
+            let path = path.as_ref().unwrap_or(&loaded.path);
+            writeln!(out, "# configuration {}: no problems", path.display())?;
             for (source, place) in credentials(&loaded.settings.queues) {
                 writeln!(out, "# sources.{source}: credentials from {place}")?;
             }
@@ -87,7 +94,8 @@ mod tests {
             lines[1].starts_with("warning: sources.a.auth.scheme: "),
             "{lines:?}"
         );
-        assert_eq!(lines[2], "# t.toml: no problems");
+        assert!(lines[2].starts_with("# configuration /"), "{lines:?}");
+        assert!(lines[2].ends_with("/t.toml: no problems"), "{lines:?}");
         let result = lines[3..].join("\n");
         let parsed: toml::Table = toml::from_str(&result).unwrap();
         assert_eq!(parsed["server"]["ack_deadline"].as_str(), Some("2s"));

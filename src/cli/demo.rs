@@ -142,7 +142,8 @@ fn introduction(app: &App, target: &str, key: &str) -> String {
     let mut text = String::new();
     let lines = [
         format!("callbacks arrive at  {target}"),
-        format!("administration at    http://{}/readyz, /metrics, /api/events/ID", app.admin_address),
+        format!("look at it           http://{}/", app.admin_address),
+        format!("for programs         http://{}/readyz, /metrics, /api/events", app.admin_address),
         format!("the key of this demo {key}"),
         "send one more event from another terminal:".to_owned(),
         format!("  ims-receiver send {target} --callback-url {CALLBACK_URL} --key {key}"),

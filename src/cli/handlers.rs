@@ -229,7 +229,7 @@ fn table(handlers: &[HandlerRow], screen: &Screen) -> Table {
         Column::whole("OLDEST PENDING").rank(3),
         Column::number("SUCCEEDED").rank(0),
         Column::number("FAILED").rank(0),
-        Column::number("RATE").rank(2),
+        Column::number("RATE SINCE START").rank(2),
     ]);
     for row in handlers {
         let state = match (row.configured, row.paused_at) {

@@ -99,7 +99,10 @@ impl Cli {
             }
             Command::Store(command) => {
                 let loaded = load(config)?;
-                command.run(&loaded.settings.store.path, &mut std::io::stdout().lock())
+                let store = &loaded.settings.store.path;
+                let file = settings::located(config, settings::process_environment());
+                let mut out = std::io::stdout().lock();
+                command.run(file.as_deref(), store, &mut out)
             }
             Command::Schema => Ok(schema::run(&mut std::io::stdout().lock())?),
             Command::Completions(args) => Ok(args.run(&mut std::io::stdout().lock())?),

@@ -13,7 +13,7 @@ use crate::signature;
 #[derive(Debug, Clone, Args)]
 pub struct SignArgs {
     /// The callback URL, exactly as configured
-    #[arg(long, value_name = "URL")]
+    #[arg(long, visible_alias = "callback-url", value_name = "URL")]
     pub url: String,
     /// The key to sign with.
     #[command(flatten)]

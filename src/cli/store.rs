@@ -31,12 +31,21 @@ pub enum StoreCommand {
 }
 
 impl StoreCommand {
-    /// Runs the command for the store at `path`.
+    /// Runs the command for the store at `path`, which `config` names.
     ///
     /// # Errors
     /// [`UsageError`] where the store or the file that is asked for cannot be
     /// used as it is; anything else is a failure.
-    pub fn run(self, path: &Path, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    pub fn run(
+        self,
+        config: Option<&Path>,
+        path: &Path,
+        out: &mut dyn Write,
+    ) -> anyhow::Result<ExitCode> {
+        // Another configuration than the service's names another store.
+        if let Some(config) = config {
+            writeln!(out, "configuration {}", config.display())?;
+        }
         // Copies hold what the store holds.
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
         // Beside a service, answering is worth more. Where it cannot be had it

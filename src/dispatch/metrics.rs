@@ -1,7 +1,7 @@
 //! What dispatch counts and measures, per handler.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -22,6 +22,10 @@ const FAILURE_LINES_MAX: u32 = 10;
 /// … in this span; the rest are counted.
 const FAILURE_SPAN: Duration = Duration::from_secs(1);
 
+/// So many handlers that are not configured any more have series of what waits
+/// for them; nobody configures more, and an import may bring any number.
+const GONE_MAX: usize = 100;
+
 type HandlerLabel = [(&'static str, String); 1];
 type ResultLabels = [(&'static str, String); 2];
 
@@ -34,6 +38,8 @@ pub struct DispatchMetrics {
     pending: Family<HandlerLabel, Gauge>,
     oldest: Family<HandlerLabel, Gauge>,
     dead: Family<HandlerLabel, Gauge>,
+    /// The handlers that are not configured and have series now.
+    gone: Arc<Mutex<BTreeSet<HandlerName>>>,
     tracer: Option<Tracer>,
 }
 
@@ -81,8 +87,15 @@ fn attempt_histogram() -> Histogram {
     ])
 }
 
+fn age_of_oldest(waiting: &Backlog, now: Timestamp) -> i64 {
+    waiting
+        .oldest
+        .map_or(0, |oldest| now.duration_since(oldest).as_secs().max(0))
+}
+
 impl DispatchMetrics {
-    /// The series of these handlers; no other ever gets one.
+    /// The series of these handlers. Others get one only for what the store holds
+    /// for them, see [`set_backlog`](Self::set_backlog).
     pub fn new<'a>(names: impl Iterator<Item = &'a HandlerName>) -> Self {
         let mut metrics = Self {
             handlers: Arc::default(),
@@ -91,6 +104,7 @@ impl DispatchMetrics {
             pending: Family::default(),
             oldest: Family::default(),
             dead: Family::default(),
+            gone: Arc::default(),
             tracer: None,
         };
         let handlers = names
@@ -148,19 +162,42 @@ impl DispatchMetrics {
         })
     }
 
-    /// Sets the gauges of the backlog.
+    /// Sets the gauges of the backlog: of the configured handlers, and of the
+    /// first hundred of those that are gone and have something left in the
+    /// store, which nobody else would tell.
     pub fn set_backlog(&self, backlog: &BTreeMap<HandlerName, Backlog>, now: Timestamp) {
         for (name, handler) in self.handlers.iter() {
             let waiting = backlog.get(name).copied().unwrap_or_default();
-            let age = waiting
-                .oldest
-                .map_or(0, |oldest| now.duration_since(oldest).as_secs().max(0));
+            let age = age_of_oldest(&waiting, now);
             handler
                 .pending_deliveries
                 .set(waiting.unfinished.cast_signed());
             handler.dead_deliveries.set(waiting.dead.cast_signed());
             handler.oldest_pending_seconds.set(age);
         }
+        let left = |waiting: &Backlog| waiting.unfinished > 0 || waiting.dead > 0;
+        let gone: BTreeMap<&HandlerName, &Backlog> = backlog
+            .iter()
+            .filter(|(name, waiting)| !self.handlers.contains_key(*name) && left(waiting))
+            .take(GONE_MAX)
+            .collect();
+        let mut shown = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        for name in shown.iter().filter(|name| !gone.contains_key(*name)) {
+            let label = [("handler", name.to_string())];
+            self.pending.remove(&label);
+            self.oldest.remove(&label);
+            self.dead.remove(&label);
+        }
+        for (name, waiting) in &gone {
+            let label = [("handler", name.to_string())];
+            let set = |family: &Family<HandlerLabel, Gauge>, value: i64| {
+                family.get_or_create(&label).set(value);
+            };
+            set(&self.pending, waiting.unfinished.cast_signed());
+            set(&self.oldest, age_of_oldest(waiting, now));
+            set(&self.dead, waiting.dead.cast_signed());
+        }
+        *shown = gone.into_keys().cloned().collect();
     }
 
     /// Makes the series known to `registry`.

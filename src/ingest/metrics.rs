@@ -1,6 +1,7 @@
 //! What the line counts and measures.
 
 use std::fmt;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 
 use jiff::Timestamp;
@@ -24,6 +25,7 @@ pub struct IngestMetrics {
     reuses: Family<SourceLabels, Counter>,
     authentic: Family<KeyLabels, Counter>,
     skew: Family<SourceLabels, Gauge>,
+    keys_unusable: Family<SourceLabels, Gauge>,
     last_event: Family<SourceLabels, Gauge<f64, AtomicU64>>,
 }
 
@@ -56,6 +58,11 @@ impl IngestMetrics {
             self.skew.clone(),
         );
         registry.register(
+            "keys_unusable",
+            "1 while the file of a source's keys cannot be read again, so that the old ones are used",
+            self.keys_unusable.clone(),
+        );
+        registry.register(
             "last_event_timestamp_seconds",
             "When the last event was stored, in UNIX seconds",
             self.last_event.clone(),
@@ -71,6 +78,14 @@ impl IngestMetrics {
         let seconds = self.last_event.get(&labels)?.get();
         let at = Timestamp::from_millisecond((seconds * 1_000.0) as i64).ok();
         at.filter(|at| *at > Timestamp::UNIX_EPOCH)
+    }
+
+    /// Our clock minus the sender's, of a source's last authentic request.
+    pub fn skew_seconds(&self, source: &SourceName) -> Option<i64> {
+        let labels = SourceLabels {
+            source: Label(source.clone()),
+        };
+        Some(self.skew.get(&labels)?.get())
     }
 
     /// Counts a body that was refused because of its signature's earlier use.
@@ -154,7 +169,11 @@ pub(super) struct SourceMetrics {
     keys: Vec<Counter>,
     /// Of all keys, those that a longer list brought later among them.
     authentic: Family<KeyLabels, Counter>,
-    skew: Gauge,
+    /// Shown with the first authentic request: until then nobody knows.
+    skew: OnceLock<Gauge>,
+    skews: Family<SourceLabels, Gauge>,
+    /// Where its keys stand in a file.
+    keys_unusable: Option<Gauge>,
 }
 
 impl SourceMetrics {
@@ -170,7 +189,12 @@ impl SourceMetrics {
             source: labels.source.clone(),
             keys: Vec::new(),
             authentic: metrics.authentic.clone(),
-            skew: metrics.skew.get_or_create_owned(&labels),
+            skew: OnceLock::new(),
+            skews: metrics.skew.clone(),
+            keys_unusable: config
+                .keys_file
+                .as_ref()
+                .map(|_| metrics.keys_unusable.get_or_create_owned(&labels)),
         };
         this.keys = positions(keys).map(|key| this.of_key(key)).collect();
         this
@@ -196,7 +220,18 @@ impl SourceMetrics {
             };
         }
         if let Some(skew) = verified.skew_seconds() {
-            self.skew.set(skew);
+            self.skew.get_or_init(|| self.first_skew()).set(skew);
+        }
+    }
+
+    fn first_skew(&self) -> Gauge {
+        let source = self.source.clone();
+        self.skews.get_or_create_owned(&SourceLabels { source })
+    }
+
+    pub(super) fn show_keys_unusable(&self, unusable: bool) {
+        if let Some(gauge) = &self.keys_unusable {
+            gauge.set(i64::from(unusable));
         }
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use secrecy::SecretString;
@@ -213,6 +213,7 @@ impl Future for Accepted {
 #[derive(Debug)]
 pub struct Source {
     name: SourceName,
+    path: String,
     scheme: Arc<dyn Scheme>,
     allow_from: Option<Vec<IpNet>>,
     metrics: SourceMetrics,
@@ -230,6 +231,7 @@ impl Source {
             .map(|nets| nets.iter().map(canonical_net).collect());
         Ok(Self {
             name: config.name.clone(),
+            path: config.path.clone(),
             scheme: config.auth.build()?,
             allow_from,
             metrics: SourceMetrics::new(config, metrics),
@@ -239,6 +241,16 @@ impl Source {
     /// Its name.
     pub fn name(&self) -> &SourceName {
         &self.name
+    }
+
+    /// The path it listens on.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The header that its signatures come in, where its sender signs.
+    pub fn signature_header(&self) -> Option<HeaderName> {
+        self.scheme.signature_header()
     }
 
     /// Whether `peer` may send at all. A peer that could not be made out may
@@ -283,6 +295,11 @@ impl Source {
             self.metrics.show_keys(keys.len());
         }
         Ok(())
+    }
+
+    /// Says whether the file of its keys cannot be used as it is now.
+    pub fn show_keys_unusable(&self, unusable: bool) {
+        self.metrics.show_keys_unusable(unusable);
     }
 
     /// Forgets keys that went out of force long before `now`.

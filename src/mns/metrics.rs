@@ -81,6 +81,13 @@ impl QueueMetrics {
         }
     }
 
+    /// How far behind the queue of a source was at its last batch; `None` for
+    /// what is no queue.
+    pub fn lag_seconds(&self, source: &SourceName) -> Option<f64> {
+        let label = [("source", source.to_string())];
+        Some(self.lag.get(&label)?.get())
+    }
+
     /// Makes the series known to `registry`, which brings the prefix.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(

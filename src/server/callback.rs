@@ -1,7 +1,7 @@
 //! The callback endpoint: judges a head, reads the body, and answers 200 once
 //! the event is on disk.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Uri};
+use axum::http::{HeaderMap, HeaderName, Uri};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
@@ -32,6 +32,7 @@ use super::refusal::{Origin, Refusal, RefusalLog, Sighting};
 use super::{Readiness, Refusals, ServerConfig, ServerMetrics};
 use crate::ingest::{Accepted, Ingest, Source};
 use crate::request::KeptHead;
+use crate::signature::ims::SIGNATURE_HEADER;
 use crate::signature::{ReusePolicy, VerifiedRequest};
 use crate::store::Inserted;
 use crate::throttle::Throttle;
@@ -52,6 +53,8 @@ pub struct Callback(Arc<Inner>);
 struct Inner {
     routes: HashMap<String, Arc<Route>>,
     no_route: SourceMetrics,
+    /// The headers that senders sign in.
+    signatures: Vec<HeaderName>,
     health_path: String,
     readiness: Arc<Readiness>,
     ingest: Arc<Ingest>,
@@ -85,6 +88,7 @@ impl Callback {
         close: CancellationToken,
     ) -> Self {
         let judge = Judge::new(config, Arc::clone(ingest.clock()));
+        let signatures = signature_headers(&ingest);
         let sources = ingest.sources().map(|(_, source)| Arc::clone(source));
         let proxies = judge.trusted_proxies().clone();
         let refusals = RefusalLog::new(refusals, sources.collect(), proxies);
@@ -98,6 +102,7 @@ impl Callback {
         Self(Arc::new(Inner {
             routes: ingest.sources().map(route).collect(),
             no_route: metrics.of_no_source(),
+            signatures,
             health_path: config.health_path.clone(),
             readiness,
             judge,
@@ -197,12 +202,45 @@ impl Inner {
     ) -> Answer {
         let answer = match self.health(request) {
             Ok(answer) => answer,
-            Err(rejection) => rejection.response(),
+            Err(rejection) => {
+                if rejection == Rejection::NotFound {
+                    self.note_no_source(request, connection);
+                }
+                rejection.response()
+            }
         };
         self.no_route.count_answer(answer.status());
         let http1 = request.version() != Version::HTTP_2;
         let early = http1 && !request.body().is_end_stream();
         ended(answer, early, connection)
+    }
+
+    /// Who signs and comes to a path that is no source's is most likely a sender
+    /// with a wrong URL, whose events are all lost. Strangers seldom sign.
+    fn note_no_source(&self, request: &Request<Incoming>, connection: &Arc<Connection>) {
+        let headers = request.headers();
+        if !self
+            .signatures
+            .iter()
+            .any(|name| headers.contains_key(name))
+        {
+            return;
+        }
+        let refusal = Refusal::NoSource;
+        let connection = connection.peer().ip();
+        let peer = self.judge.peer(connection, request);
+        let at = self.judge.now();
+        self.no_route.count_refusal(refusal);
+        self.activity.count(at, Answered::Refused);
+        self.refusals.note(None, refusal, peer, || {
+            let origin = Origin {
+                connection,
+                peer,
+                at,
+            };
+            let head = (request.uri().clone(), headers.clone());
+            Sighting::new(None, refusal, origin, head, None)
+        });
     }
 
     fn health(&self, request: &Request<Incoming>) -> Result<Answer, Rejection> {
@@ -274,13 +312,14 @@ impl Inner {
             return;
         };
         route.metrics.count_refusal(refusal);
-        self.refusals.note(&route.source, refusal, peer, || {
+        self.refusals.note(Some(&route.source), refusal, peer, || {
             let origin = Origin {
                 connection,
                 peer,
                 at: self.judge.now(),
             };
-            Sighting::new(Arc::clone(&route.source), refusal, origin, head(), body)
+            let source = Some(Arc::clone(&route.source));
+            Sighting::new(source, refusal, origin, head(), body)
         });
     }
 
@@ -392,6 +431,15 @@ impl Inner {
             () = closed_for(&self.close, CLOSE_BODY_MAX) => Err(BodyError::Closing),
         }
     }
+}
+
+/// The headers that the senders of these sources sign in, and IMS, whoever is
+/// configured.
+fn signature_headers(ingest: &Ingest) -> Vec<HeaderName> {
+    let sources = ingest.sources();
+    let own = sources.filter_map(|(_, source)| source.signature_header());
+    let all: HashSet<HeaderName> = own.chain([SIGNATURE_HEADER]).collect();
+    all.into_iter().collect()
 }
 
 /// Resolves when the listener has been closing for `grace`.

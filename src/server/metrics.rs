@@ -87,7 +87,7 @@ impl ServerMetrics {
         );
         registry.register(
             "refusals",
-            "Requests turned away because of their sender",
+            "Requests turned away because of their sender; no source where the path of a signed one is none's",
             self.refusals.clone(),
         );
     }
@@ -100,23 +100,31 @@ impl ServerMetrics {
         metrics.ack_seconds = self.ack_seconds.get_or_create_owned(&SourceLabels {
             source: source.to_owned(),
         });
-        metrics.refusals = Refusal::REASONS.map(|reason| {
-            self.refusals.get_or_create_owned(&RefusalLabels {
-                source: source.to_owned(),
-                reason,
-            })
+        metrics.refusals = Refusal::REASONS.map(|reason| match reason {
+            Refusal::NO_SOURCE => Counter::default(),
+            reason => self.refusals_for(source, reason),
         });
         metrics
     }
 
     /// The series of requests for paths that are no source's. There is
-    /// nothing to refuse or to acknowledge there.
+    /// nothing to acknowledge there, and one reason to refuse.
     pub(super) fn of_no_source(&self) -> SourceMetrics {
         SourceMetrics {
             requests: self.requests_of(""),
             ack_seconds: Histogram::new(ACK_BUCKETS),
-            refusals: Refusal::REASONS.map(|_| Counter::default()),
+            refusals: Refusal::REASONS.map(|reason| match reason {
+                Refusal::NO_SOURCE => self.refusals_for("", reason),
+                _ => Counter::default(),
+            }),
         }
+    }
+
+    fn refusals_for(&self, source: &str, reason: &'static str) -> Counter {
+        self.refusals.get_or_create_owned(&RefusalLabels {
+            source: source.to_owned(),
+            reason,
+        })
     }
 
     fn requests_of(&self, source: &str) -> [Counter; STATUSES.len()] {

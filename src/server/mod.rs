@@ -34,6 +34,7 @@ mod registry;
 mod service;
 #[cfg(test)]
 mod tests;
+pub mod thresholds;
 
 pub use accept::{ConnectionLimits, Endpoint, run};
 pub use activity::{Activity, Answered};

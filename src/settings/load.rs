@@ -79,14 +79,31 @@ pub fn load(
     env: impl Iterator<Item = (String, String)>,
 ) -> Result<Loaded, LoadError> {
     let variables: BTreeMap<String, String> = env.collect();
-    let named = variables.get(PATH_VARIABLE).filter(|path| !path.is_empty());
-    let path = match (explicit, named) {
-        (Some(path), _) => path.to_owned(),
-        (None, Some(path)) => PathBuf::from(path),
-        (None, None) => search(&DEFAULT_PATHS.map(PathBuf::from))?,
-    };
+    let path = locate(explicit, &variables)?;
     let text = read(&path)?;
     from_toml(&text, &path, variables)
+}
+
+/// The file that [`load`] would read, as a path that is the same wherever one
+/// stands, whatever is in it; `None` where none is named and none is found.
+pub fn located(
+    explicit: Option<&Path>,
+    env: impl Iterator<Item = (String, String)>,
+) -> Option<PathBuf> {
+    let path = locate(explicit, &env.collect()).ok()?;
+    Some(std::path::absolute(&path).unwrap_or(path))
+}
+
+fn locate(
+    explicit: Option<&Path>,
+    variables: &BTreeMap<String, String>,
+) -> Result<PathBuf, LoadError> {
+    let named = variables.get(PATH_VARIABLE).filter(|path| !path.is_empty());
+    match (explicit, named) {
+        (Some(path), _) => Ok(path.to_owned()),
+        (None, Some(path)) => Ok(PathBuf::from(path)),
+        (None, None) => search(&DEFAULT_PATHS.map(PathBuf::from)),
+    }
 }
 
 /// Loads the configuration from a text that stands, or might stand, in the

@@ -39,7 +39,7 @@ mod validate;
 mod tests;
 
 pub use environment::process_environment;
-pub use load::{LoadError, from_toml, load};
+pub use load::{LoadError, from_toml, load, located};
 pub use problems::{Problem, SettingsError, Warning};
 
 /// What the configuration means: resolved once, never asked again.

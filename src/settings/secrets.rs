@@ -14,6 +14,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 /// A larger file is no file of secrets.
 const BYTES_MAX: u64 = 64 * 1024;
 
+/// What to do about a key that is longer than any.
+pub(crate) const LONG_KEY_HINT: &str =
+    "write one key a line; do two stand on one line, behind one that did not end?";
+
 /// A file of secrets that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretFileError {

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName};
 use bytes::Bytes;
 use jiff::Timestamp;
 use secrecy::SecretString;
@@ -39,6 +39,11 @@ pub trait Scheme: fmt::Debug + Send + Sync + 'static {
         head: &RequestHead<'_>,
         now: Timestamp,
     ) -> Result<HeadVerdict, SignatureError>;
+
+    /// The header that carries the signature; `None` where there is none.
+    fn signature_header(&self) -> Option<HeaderName> {
+        None
+    }
 
     /// The time a request says it was sent at; `None` unless it says so exactly
     /// once, in digits. Nothing about it is proved.

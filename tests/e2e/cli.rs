@@ -101,4 +101,65 @@ fn the_demo_ends_by_itself_and_acks_all() {
     assert_eq!(code, 0, "{stderr}");
     assert_eq!(stdout.lines().count(), 3, "{stdout}");
     assert!(stderr.contains("acked 3"), "{stderr}");
+    let page = stderr.lines().find(|line| line.starts_with("look at it "));
+    assert!(
+        page.is_some_and(|line| line.contains("http://127.0.0.1:")),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn check_store_and_doctor_say_which_configuration_they_read() {
+    let folder = crate::harness::Folder::with_log();
+    let service = folder.start();
+    // Named as one stands, shown as it is from everywhere.
+    let file = folder.path("receiver.toml").display().to_string();
+    let run = |arguments: &[&str]| {
+        let mut command = folder.command();
+        let (code, stdout, stderr) = output(command.args(arguments));
+        (code, format!("{stderr}{stdout}"))
+    };
+    let (code, said) = run(&["check"]);
+    assert_eq!(code, 0, "{said}");
+    let line = format!("# configuration {file}: no problems\n");
+    assert!(said.contains(&line), "{said}");
+    let (code, said) = run(&["store", "check"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.starts_with(&format!("configuration {file}\n")),
+        "{said}"
+    );
+    let url = format!("http://{}", service.admin);
+    let (code, said) = run(&["doctor", "--admin", &url]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains(&format!("{file}: no problems")), "{said}");
+    std::fs::write(&file, "[server]\nlisten = 1\n").expect("the configuration");
+    let (code, said) = run(&["check"]);
+    assert_eq!(code, 64, "{said}");
+    assert!(
+        said.starts_with(&format!("configuration {file}\n")),
+        "{said}"
+    );
+    let (code, said) = run(&["doctor", "--admin", &url]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains(&format!("{file}: ")), "{said}");
+}
+
+#[test]
+fn sign_takes_the_url_by_the_name_that_send_has_for_it() {
+    let signed = |option: &str| {
+        let arguments = [
+            "sign",
+            option,
+            "https://a.example/",
+            "--key",
+            "k",
+            "--timestamp",
+            "7",
+        ];
+        let (code, stdout, stderr) = output(program().args(arguments));
+        assert_eq!(code, 0, "{stderr}");
+        stdout
+    };
+    assert_eq!(signed("--url"), signed("--callback-url"));
 }

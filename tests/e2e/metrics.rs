@@ -7,7 +7,7 @@ use crate::destination::free_port;
 use crate::harness::{Folder, Post, accepted, body, wait_for};
 
 /// Names with their labels, beside `le`, as the contract has them.
-const CONTRACT: [(&str, &[&str]); 36] = [
+const CONTRACT: [(&str, &[&str]); 37] = [
     ("requests_total", &["source", "status"]),
     ("ack_seconds_bucket", &["source"]),
     ("events_total", &["outcome", "source", "type"]),
@@ -16,6 +16,7 @@ const CONTRACT: [(&str, &[&str]); 36] = [
     ("authentic_total", &["key", "source"]),
     ("signature_reuse_total", &["source"]),
     ("timestamp_skew_seconds", &["source"]),
+    ("keys_unusable", &["source"]),
     ("last_event_timestamp_seconds", &["source"]),
     ("deliveries_total", &["handler", "result"]),
     ("delivery_seconds_bucket", &["handler"]),
@@ -73,8 +74,12 @@ fn page() -> String {
     let folder = Folder::with_log().configured(&format!(
         "[sources.queue]\nkind = \"mns\"\nendpoint = \"http://{endpoint}\"\n\
          queue = \"ice-callback-events\"\n\
-         credentials = {{ access_key_id = \"id-of-key\", access_key_secret = \"secret-of-key\" }}\n"
+         credentials = {{ access_key_id = \"id-of-key\", access_key_secret = \"secret-of-key\" }}\n\
+         [sources.keyed]\nkind = \"http\"\npath = \"/keyed\"\n\
+         callback_urls = [\"https://callbacks.example.com/keyed\"]\n\
+         auth = {{ scheme = \"ims\", keys_file = \"keys\" }}\n"
     ));
+    std::fs::write(folder.path("keys"), "AKeyInAFile0000000001\n").expect("a file");
     let service = folder.start();
     let (id, _) = accepted(service.ingest, &body(1));
     accepted(service.ingest, &body(1));

@@ -461,6 +461,12 @@ fn handlers_are_listed_held_back_and_given_up() {
     let without = text.split("[handlers.cms]").next().expect("the rest");
     std::fs::write(&config, without).expect("the configuration");
     let service = folder.start();
+    // Nobody else would tell what is left for it.
+    let left = |name: &str| service.metric(&format!("ims_receiver_{name}{{handler=\"cms\"}}"));
+    wait_for("what waits for it is measured", || {
+        (left("pending_deliveries") == Some(1.0)).then_some(())
+    });
+    assert!(left("oldest_pending_seconds").is_some());
     let (code, _, said) = ask(&folder, &service, &["handlers", "discard", "cms"]);
     assert_eq!(code, 64, "{said}");
     assert!(said.contains("gives up 1 delivery"), "{said}");
@@ -476,6 +482,88 @@ fn handlers_are_listed_held_back_and_given_up() {
     let delivery = &service.event(&waiting[0])["deliveries"][0];
     assert_eq!(delivery["status"], "dead");
     assert_eq!(delivery["reason"], "discarded");
+    wait_for("it is dead and not pending", || {
+        let gauges = (left("pending_deliveries"), left("dead_deliveries"));
+        (gauges == (Some(0.0), Some(1.0))).then_some(())
+    });
+}
+
+#[test]
+fn one_event_is_sent_again_to_those_that_failed_and_mistyped_names_are_told() {
+    let folder = Folder::with_log();
+    let gate = folder.path("gate");
+    let folder = folder.configured(&gated("cms", &gate));
+    let service = folder.start();
+    let sent = send(&service, [1]);
+    let id = sent[0].as_str();
+    service.finished(id);
+    let attempts = || -> Vec<(String, u64)> {
+        let event = service.event(id);
+        let deliveries = event["deliveries"].as_array().expect("a list").iter();
+        let row = |one: &Value| (one["handler"].to_string(), one["attempts"].as_u64());
+        deliveries
+            .map(row)
+            .map(|(name, attempts)| (name, attempts.expect("a number")))
+            .collect()
+    };
+    let before = attempts();
+    assert_eq!(before.len(), 2, "{before:?}");
+    std::fs::write(&gate, "").expect("a file");
+    let again = ["events", "redeliver", id, "--status", "pending"];
+    assert!(told(&folder, &service, &again).contains("0 deliveries"));
+    let again = ["events", "redeliver", id, "--status", "dead"];
+    let said = told(&folder, &service, &again);
+    assert!(
+        said.contains("1 delivery of 1 event is due again"),
+        "{said}"
+    );
+    service.succeeded(id);
+    let changed: Vec<String> = before
+        .iter()
+        .zip(attempts())
+        .filter(|(before, after)| *before != after)
+        .map(|(before, _)| before.0.clone())
+        .collect();
+    assert_eq!(changed, ["\"cms\""], "the other handler ran once");
+
+    // Who did what is in the log.
+    let line = wait_for("it is logged", || {
+        let log = service.log();
+        log.into_iter()
+            .filter(|line| line.contains("redelivery was asked for"))
+            .find(|line| line.contains("\"handlers\":\"cms\""))
+    });
+    let filter = format!("\"filter\":\"id={id}\"");
+    assert!(
+        line.contains("\"peer\":\"127.0.0.1:") && line.contains(&filter),
+        "{line}"
+    );
+    told(&folder, &service, &["handlers", "pause", "cms"]);
+    wait_for("the pause is logged", || {
+        let log = service.log();
+        let paused = |line: &&String| line.contains("a handler was paused");
+        let line = log.iter().find(paused)?.clone();
+        line.contains("\"peer\":\"127.0.0.1:").then_some(())
+    });
+
+    for (option, words) in [
+        (
+            "--handler",
+            "No handler `cmss` is configured or in the store; there are audit, cms.",
+        ),
+        (
+            "--source",
+            "No source `cmss` is configured; there are default.",
+        ),
+    ] {
+        let (code, _, said) = ask(&folder, &service, &["events", "list", option, "cmss"]);
+        assert_eq!(code, 0, "{said}");
+        assert!(said.contains(words), "{said}");
+    }
+    let again = ["events", "redeliver", "--handler", "cmss", "--yes"];
+    let (code, _, said) = ask(&folder, &service, &again);
+    assert_eq!(code, 64, "{said}");
+    assert!(said.contains("No handler `cmss`"), "{said}");
 }
 
 #[test]
@@ -502,6 +590,13 @@ fn the_doctor_sees_what_is_wrong_and_says_what_to_do() {
     let (code, well, _) = doctor(&[]);
     assert_eq!(code, 0, "{well}");
     assert!(well.ends_with("Nothing needs attention.\n"), "{well}");
+    // Nothing came yet, so that nothing is praised.
+    for part in [
+        "no signed callback to answer",
+        "no signed request to compare it with yet",
+    ] {
+        assert!(well.contains(part), "no {part} in {well}");
+    }
 
     let dead = send(&service, [1]);
     service.finished(&dead[0]);

@@ -246,6 +246,89 @@ fn what_is_wrong_is_said_by_the_list_and_by_explain_and_no_secret_is() {
     }
 }
 
+/// A wrong path at IMS loses every event, and its answer is but a 404.
+#[test]
+fn signed_requests_to_no_sources_path_are_listed_and_told() {
+    let folder = folder();
+    let service = folder.start();
+    let lost = "ims_receiver_refusals_total{source=\"\",reason=\"no_source\"}";
+    assert_eq!(service.metric(lost), Some(0.0));
+    let doctor = || {
+        let mut command = folder.command();
+        let url = format!("http://{}", service.admin);
+        output(command.args(["doctor", "--admin", &url]))
+    };
+    let status = |path: &str, fields: &str| {
+        let request = request(path, fields);
+        exchange(service.ingest, request.as_bytes())
+            .expect("an answer")
+            .0
+    };
+    // Whoever does not sign is not worth a line.
+    for path in ["/wp-login.php", "/ims/callback/"] {
+        assert_eq!(status(path, ""), 404);
+    }
+    assert_eq!(service.metric(lost), Some(0.0));
+    assert_eq!(doctor().0, 0);
+
+    let misspelt = "https://callbacks.example.com/ims/calback";
+    let cases = [
+        (
+            "/ims/callback/",
+            fields(URL, KEY, now()),
+            "its signature is right for source default",
+            "did you mean /ims/callback, the path of source default?",
+        ),
+        (
+            "/ims/calback",
+            fields(misspelt, KEY, now()),
+            "the signature matches with key 1, over",
+            "did you mean /ims/callback, the path of source default?",
+        ),
+        (
+            "/quite/elsewhere",
+            fields(URL, "StrangersKey00000000", now()),
+            "no key that is known gives this signature",
+            "there are /",
+        ),
+    ];
+    for (number, (path, fields, signature, meant)) in (1..).zip(&cases) {
+        assert_eq!(status(path, fields), 404);
+        let one = wait_for("it is listed", || {
+            let list = refusals(&service, "?reason=no_source");
+            let list = list["refusals"].as_array()?.clone();
+            list.into_iter().find(|one| one["path"] == *path)
+        });
+        assert_eq!(one["source"], Value::Null, "{one}");
+        let said = one["diagnosis"].to_string();
+        assert!(said.contains(signature) && said.contains(meant), "{said}");
+        assert_eq!(service.metric(lost), Some(f64::from(number)));
+    }
+    assert_eq!(
+        refusals(&service, "?source=default")["refusals"],
+        serde_json::json!([])
+    );
+    let (code, told, _) = doctor();
+    assert_eq!(code, 1, "{told}");
+    for part in [
+        "refused as no_source at /ims/calback",
+        "Their events are lost",
+    ] {
+        assert!(told.contains(part), "no {part} in {told}");
+    }
+    let overview = service.get("/").1;
+    assert!(
+        overview.contains("no source: 3 refused as no_source"),
+        "{overview}"
+    );
+    let page = service.get("/refusals").1;
+    assert!(page.contains("To no source, at "), "{page}");
+    let told = format!("{told}{overview}{page}{:?}", service.log());
+    for secret in [KEY, &sign(URL, &now().to_string(), KEY)] {
+        assert!(!told.contains(secret), "{secret} in {told}");
+    }
+}
+
 #[test]
 fn a_key_that_was_taken_away_is_remembered_and_those_alike_are_counted() {
     let folder = Folder::new(

@@ -2,7 +2,7 @@
 //! such files change.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -214,4 +214,121 @@ fn a_file_that_cannot_be_used_leaves_the_keys_in_force() {
     fs::write(&file, NEW).expect("a file");
     comes_to(&service, NEW, 200);
     assert_eq!(said(&service, BROKEN).len(), 4, "each was told once");
+}
+
+#[test]
+fn keys_that_cannot_be_read_again_are_said_wherever_one_looks() {
+    let folder = folder("keys");
+    let file = folder.path("keys");
+    fs::write(&file, OLD).expect("a file");
+    let service = folder.start();
+    let doctor = || {
+        let mut command = folder.command();
+        let url = format!("http://{}", service.admin);
+        output(command.args(["doctor", "--admin", &url]))
+    };
+    let series = "ims_receiver_keys_unusable{source=\"keyed\"}";
+    assert_eq!(service.metric(series), Some(0.0));
+    let (code, well, _) = doctor();
+    assert_eq!(code, 0, "{well}");
+    assert!(service.get("/").1.contains("All is well"));
+
+    // As after a copy that the service's user may not read.
+    fs::remove_file(&file).expect("it is there");
+    wait_for("the metric says it", || {
+        (service.metric(series) == Some(1.0)).then_some(())
+    });
+    let words = "the keys cannot be read again since 20";
+    let (code, told, _) = doctor();
+    assert_eq!(code, 1, "{told}");
+    let todo = told.split("What to do\n").nth(1).expect("what to do");
+    for part in ["Mend the file of keys", words, "create the file"] {
+        assert!(todo.contains(part), "no {part} in {told}");
+    }
+    let (code, ready) = service.get("/readyz");
+    assert_eq!(code, 200, "the old keys work: {ready}");
+    assert!(
+        ready.contains(&format!("sources.keyed: {words}")),
+        "{ready}"
+    );
+    let page = service.get("/").1;
+    assert!(page.contains("Needs attention") && page.contains(words));
+    let stats: Value = serde_json::from_str(&service.get("/api/stats").1).expect("JSON");
+    assert!(
+        stats["reasons"][0]
+            .as_str()
+            .expect("a text")
+            .contains(words)
+    );
+    assert_eq!(status(&service, OLD, 77), 200);
+
+    fs::write(&file, OLD).expect("a file");
+    wait_for("it is mended", || {
+        (service.metric(series) == Some(0.0)).then_some(())
+    });
+    assert_eq!(doctor().0, 0);
+    assert!(!service.get("/readyz").1.contains("keyed"));
+
+    // Two lines that ran into one, since the first did not end.
+    fs::write(&file, format!("{NEW}{OLD}")).expect("a file");
+    let long = wait_for("the long key is told", || {
+        let lines = said(&service, "a key is longer than IMS takes (32 characters)");
+        lines.into_iter().next()
+    });
+    assert_eq!(long["characters"], 38);
+    let hint = long["hint"].as_str().expect("a text");
+    assert!(hint.contains("do two stand on one line"), "{long}");
+}
+
+/// The recipe of the README keeps owner, group, mode and the file itself, which
+/// may be mounted on its own.
+#[test]
+fn the_recipe_for_another_key_writes_into_the_file() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = fs::read_to_string(readme).expect("it is there");
+    let section = readme
+        .split("## Change the key")
+        .nth(1)
+        .expect("the section");
+    let recipe = section
+        .split("```sh")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .expect("the recipe");
+    let removal = section
+        .split("then remove\n   that line: `")
+        .nth(1)
+        .and_then(|rest| rest.split('`').next())
+        .expect("how the old key goes");
+    let folder = folder("ims-keys");
+    let file = folder.path("ims-keys");
+    // Without an end of its line, as some editors leave it.
+    fs::write(&file, OLD).expect("a file");
+    chown(&file, None, Some(1234)).expect("this runs as root");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("our file");
+    let service = folder.start();
+    let identity = || {
+        let of = fs::metadata(&file).expect("it is there");
+        (of.ino(), of.uid(), of.gid(), of.mode() & 0o777)
+    };
+    let before = identity();
+    let run = |script: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-euc", script]).current_dir(folder.path(""));
+        let (code, _, said) = output(&mut shell);
+        assert_eq!(code, 0, "{said}");
+        fs::read_to_string(&file).expect("text")
+    };
+    let keys = run(recipe);
+    let lines: Vec<&str> = keys.lines().collect();
+    assert_eq!((lines.len(), lines[0].len(), lines[1]), (2, 32, OLD));
+    assert_eq!(identity(), before);
+    let copy = fs::metadata(folder.path("ims-keys.old")).expect("the copy");
+    assert_eq!(copy.mode() & 0o777, 0o640);
+    comes_to(&service, lines[0], 200);
+    assert_eq!(status(&service, OLD, 2), 200);
+    assert_eq!(run(removal), format!("{}\n", lines[0]));
+    assert_eq!(identity(), before);
+    assert!(!folder.path("ims-keys.old").exists());
+    comes_to(&service, OLD, 401);
 }

@@ -85,6 +85,8 @@ pub struct Event {
     /// The header fields that are kept.
     #[serde(default)]
     pub headers: std::collections::BTreeMap<String, String>,
+    /// The address it came from.
+    pub peer: Option<String>,
     /// What was odd about it.
     #[serde(default)]
     pub notes: Vec<String>,
@@ -241,6 +243,8 @@ pub struct AckMinute {
     /// How many were 503.
     #[serde(default)]
     pub unavailable: u64,
+    /// What one in a hundred took.
+    pub p99_ms: Option<f64>,
     /// How long the slowest took.
     pub max_ms: Option<f64>,
 }
@@ -265,4 +269,6 @@ pub struct StoreRow {
     pub wal_bytes: u64,
     /// What is free on its disk.
     pub disk_free_bytes: u64,
+    /// With less free the service purges early.
+    pub disk_free_min_bytes: Option<u64>,
 }

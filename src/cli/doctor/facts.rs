@@ -54,7 +54,10 @@ pub(super) enum Configuration {
         warnings: Vec<String>,
     },
     /// Cannot be used: one line a problem.
-    Broken(Vec<String>),
+    Broken {
+        path: Option<PathBuf>,
+        problems: Vec<String>,
+    },
     /// There is none, and none is needed.
     Absent,
 }
@@ -136,14 +139,17 @@ fn configuration(
     let lines = |text: String| text.lines().map(str::to_owned).collect();
     match loaded {
         Ok(loaded) => Ok(Configuration::Good {
-            path: loaded.path.clone(),
+            path: std::path::absolute(&loaded.path).unwrap_or_else(|_| loaded.path.clone()),
             warnings: loaded.warnings.iter().map(ToString::to_string).collect(),
         }),
         Err(LoadError::NotFound { .. }) if admin.admin.is_some() && config.is_none() => {
             Ok(Configuration::Absent)
         }
         Err(error @ LoadError::NotFound { .. }) => Err(UsageError(error.to_string())),
-        Err(error) => Ok(Configuration::Broken(lines(error.to_string()))),
+        Err(error) => Ok(Configuration::Broken {
+            path: settings::located(config, settings::process_environment()),
+            problems: lines(error.to_string()),
+        }),
     }
 }
 

@@ -8,7 +8,7 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::Session;
+use super::{Session, names};
 use crate::cli::admin::answers::{DeliveryRow, EventPage, EventRow};
 use crate::cli::admin::filter::FilterArgs;
 use crate::cli::admin::screen::{self, FAINT, PLAIN, Screen};
@@ -51,6 +51,9 @@ impl ListArgs {
         out: &mut dyn Write,
     ) -> anyhow::Result<ExitCode> {
         let listed = self.collect(session).await?;
+        if listed.events.is_empty() {
+            names::hint(session, &self.filter).await?;
+        }
         if session.json {
             serde_json::to_writer(&mut *out, &listed).map_err(std::io::Error::from)?;
             writeln!(out)?;

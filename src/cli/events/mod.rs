@@ -16,6 +16,7 @@ use crate::clock::Clock;
 mod export;
 mod import;
 mod list;
+mod names;
 mod progress;
 mod redeliver;
 mod show;

@@ -8,8 +8,8 @@ use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 
-use super::Session;
 use super::progress::stop_on_interrupt;
+use super::{Session, names};
 use crate::cli::admin::answers::Redelivered;
 use crate::cli::admin::client::AdminError;
 use crate::cli::admin::confirm::confirm;
@@ -46,8 +46,9 @@ Examples:
   ims-receiver events redeliver --type 'ProduceMedia*' --since 1h --to archive --yes"
 )]
 pub struct RedeliverArgs {
-    /// Events by id, instead of a filter
-    #[arg(value_name = "ID", conflicts_with_all = ["type", "source", "status", "outcome",
+    /// Events by id, instead of a filter; --status and --handler choose among
+    /// their deliveries
+    #[arg(value_name = "ID", conflicts_with_all = ["type", "source", "outcome",
           "media_id", "job_id", "since", "until", "q", "dry_run", "limit", "rate", "cursor"])]
     pub ids: Vec<EventId>,
     /// To these handlers, also where the event was not for them; by default to
@@ -98,10 +99,13 @@ impl RedeliverArgs {
     async fn by_id(&self, session: &Session, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
         let mut handlers = self.to.clone();
         handlers.extend(self.filter.handler.clone());
-        let body = match handlers.is_empty() {
-            true => json!({}),
-            false => json!({ "handlers": handlers }),
-        };
+        let mut body = json!({});
+        if !handlers.is_empty() {
+            body["handlers"] = json!(handlers);
+        }
+        if !self.filter.status.is_empty() {
+            body["status"] = json!(self.filter.status);
+        }
         let mut results = Vec::new();
         let mut code = ExitCode::SUCCESS;
         for id in &self.ids {
@@ -130,11 +134,15 @@ impl RedeliverArgs {
 
     async fn by_filter(&self, session: &Session, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
         let members = self.members(session)?;
+        if let Some(problem) = names::unknown_handler(session, &self.filter).await? {
+            return Err(UsageError(problem).into());
+        }
         let planned = self.count(session, &members).await?;
         if self.dry_run {
             return self.conclude(session, out, &planned, "would be due again", true);
         }
         if planned.deliveries == 0 {
+            names::hint(session, &self.filter).await?;
             return self.conclude(session, out, &planned, "are due again", true);
         }
         if !confirm(self.yes, &self.question(&planned), planned.deliveries)? {
@@ -445,10 +453,9 @@ mod tests {
     #[test]
     fn ids_and_filters_exclude_each_other() {
         let id = "019ab3f2-7c1e-7d30-9f0e-2d6c1a4b5e6f";
-        assert!(parsed(&[id, id, "--handler", "cms"]).is_ok());
+        assert!(parsed(&[id, id, "--handler", "cms", "--status", "dead"]).is_ok());
         for wrong in [
-            &[id, "--status", "dead"][..],
-            &[id, "--rate", "5"],
+            &[id, "--rate", "5"][..],
             &[id, "--dry-run"],
             &["no-id"],
             &["--rate", "0", "--type", "*"],

@@ -112,6 +112,7 @@ fn head(event: &Event, screen: &Screen, out: &mut dyn Write) -> io::Result<()> {
     labelled(out, "received", &received, PLAIN)?;
     labelled(out, "source", &event.source, PLAIN)?;
     for (label, text) in [
+        ("peer", &event.peer),
         ("media id", &event.media_id),
         ("job id", &event.job_id),
         ("user id", &event.user_id),
@@ -405,7 +406,7 @@ mod tests {
 
     const EVENT: &str = r#"{"id":"019ab3f2-7c1e-7d30-9f0e-2d6c1a4b5e6f","source":"default","type":"ProduceMediaComplete",
 "event_time":"2026-11-24T17:03:10Z","user_id":"18","outcome":"failed","media_id":"m-1","job_id":"j-1",
-"received_at":"2026-11-24T17:03:11.042Z","duplicates":2,"verified":{"scheme":"ims","key":1,"url":1},"query":null,
+"received_at":"2026-11-24T17:03:11.042Z","duplicates":2,"verified":{"scheme":"ims","key":1,"url":1},"query":null,"peer":"192.0.2.7",
 "headers":{"content-type":"application/json"},"notes":["odd \u001b[31m"],
 "body":{"EventType":"ProduceMediaComplete","MessageBody":{"JobId":"j-1","MediaId":"m-1","Status":"Failed","Big":1e400}},
 "deliveries":[{"handler":"cms","status":"pending","attempts":2,"next_at":"2026-11-24T17:08:11Z","reason":"status 500","history":[
@@ -432,6 +433,7 @@ mod tests {
         for next in [
             "type        ProduceMediaComplete (Intelligent editing)",
             "received    1 min ago  2026-11-24 17:03:11.042Z",
+            "peer        192.0.2.7",
             "verified    ims, key 1, url 1",
             "the same body came 2 more times",
             "Fields",

@@ -7,13 +7,13 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tracing::warn;
+use tracing::{info, warn};
 use utoipa::ToSchema;
 
-use super::AdminState;
 use super::input::JsonBody;
 use super::query::{Nothing, Query};
 use super::views::{Problem, Time};
+use super::{AdminState, asker};
 use crate::dispatch::Dispatcher;
 use crate::request::HandlerName;
 use crate::server::error::Rejection;
@@ -253,6 +253,11 @@ impl AdminState {
             true => lanes.pause(&handler),
             false => lanes.resume(&handler),
         }
+        let peer = asker::peer().map(tracing::field::display);
+        match paused {
+            true => info!(peer, %handler, changed, "a handler was paused"),
+            false => info!(peer, %handler, changed, "a handler was resumed"),
+        }
         let paused_at = match (paused, changed) {
             (false, _) => None,
             (true, true) => Some(now),
@@ -279,7 +284,8 @@ impl AdminState {
         let stored = archive.handlers().await?;
         let (handler, _) = stored.get_key_value(name).ok_or_else(|| unknown(name))?;
         let discarded = archive.discard(handler, self.now()).await?;
-        warn!(%handler, discarded, "what waited for a removed handler was given up");
+        let peer = asker::peer().map(tracing::field::display);
+        warn!(peer, %handler, discarded, "what waited for a removed handler was given up");
         Ok((handler.clone(), discarded))
     }
 }

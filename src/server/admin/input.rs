@@ -33,6 +33,11 @@ where
         if body.is_empty() {
             return Ok(Self(T::default()));
         }
+        // serde would take the members from a list as well, by their order.
+        if body.trim_ascii_start().first() == Some(&b'[') {
+            let problem = "the body: expected an object, not a list";
+            return Err(Rejection::BadRequest(problem.to_owned()));
+        }
         serde_json::from_slice(&body)
             .map(Self)
             .map_err(|error| Rejection::BadRequest(format!("the body: {error}")))

@@ -40,9 +40,11 @@ use super::{AdminConfig, Readiness, Refusals, ServerMetrics, page};
 use crate::clock::Clock;
 use crate::dispatch::DispatchMetrics;
 use crate::ingest::IngestMetrics;
+use crate::mns::QueueMetrics;
 use crate::request::{HandlerName, SourceName};
 use crate::store::{Archive, Store};
 
+mod asker;
 mod events;
 mod export;
 mod guard;
@@ -102,6 +104,8 @@ pub struct AdminParts {
     pub server: ServerMetrics,
     /// What the line counts.
     pub ingest: IngestMetrics,
+    /// What the queues count.
+    pub queues: QueueMetrics,
     /// What dispatch counts.
     pub dispatch: DispatchMetrics,
     /// What the admin listener counts.
@@ -110,6 +114,8 @@ pub struct AdminParts {
     pub handlers: Vec<HandlerInfo>,
     /// The configured sources, by name.
     pub sources: Vec<SourceInfo>,
+    /// With less free on its disk, in bytes, the store purges early.
+    pub disk_free_min: u64,
 }
 
 /// A configured handler.
@@ -256,7 +262,7 @@ impl Endpoint for Admin {
         request.extensions_mut().insert(Arc::clone(&connection));
         Box::pin(async move {
             let answer = timeout(deadline, router.oneshot(request));
-            let mut answer = match answer.await {
+            let mut answer = match asker::on_behalf_of(connection.peer(), answer).await {
                 Ok(Ok(answer)) => answer,
                 Ok(Err(never)) => match never {},
                 Err(_) => Rejection::StoreLate.into_response(),

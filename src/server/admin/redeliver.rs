@@ -2,6 +2,7 @@
 //! through.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +12,12 @@ use serde::{Deserialize, Serialize};
 use tracing::info;
 use utoipa::ToSchema;
 
-use super::AdminState;
 use super::events::event_id;
 use super::input::JsonBody;
 use super::query::{self, FilterWords, Nothing, Query, bad};
 use super::views::{Problem, Time, Word};
+use super::{AdminState, asker};
+use crate::delivery::Status;
 use crate::event::EventId;
 use crate::request::HandlerName;
 use crate::server::error::Rejection;
@@ -38,6 +40,8 @@ pub(super) struct RedeliverOne {
     /// that has none yet gets one.
     #[schema(min_items = 1, max_items = 64, value_type = Option<Vec<Word>>)]
     handlers: Option<Vec<String>>,
+    /// Only deliveries that stand like this.
+    status: Option<Words>,
 }
 
 /// One word, or several of which one has to hold.
@@ -162,7 +166,12 @@ pub(super) async fn one(
 ) -> Result<axum::Json<impl Serialize>, Rejection> {
     let id = event_id(id)?;
     let handlers = state.configured(body.handlers)?;
-    let done = state.redeliver_one(id, handlers).await?;
+    let words = FilterWords {
+        statuses: Words::into_list(body.status),
+        ..FilterWords::default()
+    };
+    let statuses = words.filter(state.now())?.statuses;
+    let done = state.redeliver_one(id, handlers, statuses).await?;
     Ok(axum::Json(RedeliveredOne {
         events: done.events,
         deliveries: done.deliveries,
@@ -198,22 +207,92 @@ pub(super) async fn many(
     }))
 }
 
+fn joined<T: ToString>(names: &[T]) -> String {
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    names.join(",")
+}
+
+/// Which events were asked for, for the log: names and times, and nothing that
+/// a sender wrote but ids.
+struct Described<'a>(&'a Redelivery);
+
+impl fmt::Display for Described<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const ID_CHARS_MAX: usize = 64;
+        let filter = match self.0 {
+            Redelivery::One(id) => return write!(f, "id={id}"),
+            Redelivery::Matching(filter, _) => filter,
+        };
+        let id = |id: &Option<String>| -> Option<String> {
+            let short = id.as_ref()?.chars().take(ID_CHARS_MAX);
+            Some(short.flat_map(char::escape_default).collect())
+        };
+        let all = [
+            ("type", filter.types.as_ref().map(|_| "given".to_owned())),
+            ("source", filter.sources.as_ref().map(|all| joined(all))),
+            (
+                "status",
+                filter.statuses.as_ref().map(|all| {
+                    let words: Vec<&str> = all.iter().map(|one| one.as_str()).collect();
+                    words.join(",")
+                }),
+            ),
+            ("handler", filter.handler.as_ref().map(ToString::to_string)),
+            (
+                "outcome",
+                filter.outcomes.as_ref().map(|all| {
+                    let words: Vec<&str> = all.iter().map(|one| one.as_str()).collect();
+                    words.join(",")
+                }),
+            ),
+            ("media_id", id(&filter.media_id)),
+            ("job_id", id(&filter.job_id)),
+            ("since", filter.since.map(|at| at.to_string())),
+            ("until", filter.until.map(|at| at.to_string())),
+            ("q", filter.text.as_ref().map(|_| "given".to_owned())),
+        ];
+        let given = all
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)));
+        for (number, (name, value)) in given.enumerate() {
+            let between = if number > 0 { " " } else { "" };
+            write!(f, "{between}{name}={value}")?;
+        }
+        Ok(())
+    }
+}
+
 impl AdminState {
     /// Opens a new round for one event's deliveries: for these handlers, or
-    /// for those that have one and are still configured.
+    /// for those that have one and are still configured. With `statuses` only
+    /// for those whose delivery stands like that.
     pub(in crate::server) async fn redeliver_one(
         &self,
         id: EventId,
         handlers: Option<Vec<HandlerName>>,
+        statuses: Option<Vec<Status>>,
     ) -> Result<Redelivered, Rejection> {
         let known = self.store()?.history(id).await?;
         let known = known.ok_or(Rejection::NotFound)?;
-        let handlers = handlers.unwrap_or_else(|| {
-            let all = known.deliveries.into_iter();
-            all.map(|delivery| delivery.handler)
-                .filter(|handler| self.handler(handler.as_str()).is_some())
-                .collect()
-        });
+        let configured = |name: &HandlerName| self.handler(name.as_str()).is_some();
+        let handlers = match (handlers, statuses) {
+            (Some(handlers), None) => handlers,
+            (asked, statuses) => known
+                .deliveries
+                .into_iter()
+                .filter(|one| {
+                    statuses
+                        .as_ref()
+                        .is_none_or(|all| all.contains(&one.status))
+                })
+                .map(|one| one.handler)
+                .filter(|name| {
+                    asked
+                        .as_ref()
+                        .map_or(configured(name), |all| all.contains(name))
+                })
+                .collect(),
+        };
         let what = Redeliver {
             events: Redelivery::One(id),
             handlers: Some(handlers),
@@ -231,8 +310,15 @@ impl AdminState {
     ) -> Result<Redelivered, Rejection> {
         let done = self.archive()?.redeliver(what, self.now()).await?;
         if !what.dry_run {
-            let (events, deliveries) = (done.events, done.deliveries);
-            info!(events, deliveries, "redelivery was asked for");
+            let handlers = what.handlers.as_ref().map(|names| joined(names));
+            info!(
+                peer = asker::peer().map(tracing::field::display),
+                filter = %Described(&what.events),
+                handlers,
+                events = done.events,
+                deliveries = done.deliveries,
+                "redelivery was asked for"
+            );
         }
         Ok(done)
     }

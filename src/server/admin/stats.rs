@@ -129,6 +129,13 @@ pub(in crate::server) struct SourceView {
     pub(in crate::server) last_event_at: Option<Time>,
     /// Requests turned away since the start of the process.
     pub(in crate::server) refusals: u64,
+    /// Our clock minus the sender's, of the last authentic request since the
+    /// start of the process.
+    #[schema(required)]
+    pub(in crate::server) skew_seconds: Option<i64>,
+    /// Age of the oldest message of a queue's last batch.
+    #[schema(required)]
+    pub(in crate::server) lag_seconds: Option<f64>,
 }
 
 /// How large the store is, in bytes.
@@ -143,6 +150,9 @@ pub(in crate::server) struct SizeView {
     pub(in crate::server) wal_bytes: u64,
     /// What is free on its disk.
     pub(in crate::server) disk_free_bytes: u64,
+    /// With less free than this finished events are removed early
+    /// (`store.disk_free_min`).
+    pub(in crate::server) disk_free_min_bytes: u64,
 }
 
 /// What happens right now, in numbers.
@@ -199,7 +209,7 @@ impl AdminState {
                 .map(EventMinute::new)
                 .collect(),
             sources: self.sources().await?,
-            store: SizeView::new(size),
+            store: SizeView::new(size, self.parts.disk_free_min),
         })
     }
 
@@ -222,6 +232,8 @@ impl AdminState {
                 kind: source.kind,
                 last_event_at: self.last_event(&source.name).await?.map(Time),
                 refusals: self.parts.server.refusals_of(source.name.as_str()),
+                skew_seconds: self.parts.ingest.skew_seconds(&source.name),
+                lag_seconds: self.parts.queues.lag_seconds(&source.name),
             });
         }
         Ok(sources)
@@ -288,12 +300,13 @@ impl EventMinute {
 }
 
 impl SizeView {
-    fn new(size: StoreSize) -> Self {
+    fn new(size: StoreSize, disk_free_min_bytes: u64) -> Self {
         Self {
             file_bytes: size.file_bytes,
             used_bytes: size.used_bytes,
             wal_bytes: size.wal_bytes,
             disk_free_bytes: size.disk_free_bytes,
+            disk_free_min_bytes,
         }
     }
 }

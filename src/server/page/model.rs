@@ -21,6 +21,8 @@ pub(super) struct Overview {
     pub(super) types: Vec<TypeRow>,
     pub(super) handlers: Vec<HandlerRow>,
     pub(super) sources: Vec<SourceRow>,
+    /// What was turned away lately.
+    pub(super) refusals: Vec<RefusalRow>,
     pub(super) size: Option<SizeView>,
 }
 
@@ -86,6 +88,8 @@ pub(super) struct SourceRow {
     pub(super) kind: &'static str,
     pub(super) last_event_at: Option<Timestamp>,
     pub(super) refusals: u64,
+    pub(super) skew_seconds: Option<i64>,
+    pub(super) lag_seconds: Option<f64>,
 }
 
 /// Refusals that are alike.
@@ -93,7 +97,8 @@ pub(super) struct SourceRow {
 pub(super) struct RefusalRow {
     /// The last of them.
     pub(super) at: Timestamp,
-    pub(super) source: String,
+    /// `None` where its path is no source's.
+    pub(super) source: Option<String>,
     pub(super) path: String,
     pub(super) peer: Option<String>,
     pub(super) reason: String,

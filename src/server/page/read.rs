@@ -56,6 +56,8 @@ pub(super) async fn overview(state: &AdminState, minutes: u32) -> Result<Overvie
         kind: source.kind,
         last_event_at: source.last_event_at.map(|at| at.0),
         refusals: source.refusals,
+        skew_seconds: source.skew_seconds,
+        lag_seconds: source.lag_seconds,
     });
     Ok(Overview {
         now: stats.now.0,
@@ -67,6 +69,7 @@ pub(super) async fn overview(state: &AdminState, minutes: u32) -> Result<Overvie
         types,
         handlers: handlers.filter(HandlerRow::is_of_interest).collect(),
         sources: sources.collect(),
+        refusals: refusals(state, &Wanted::default()).0,
         size: Some(stats.store),
     })
 }
@@ -216,7 +219,7 @@ pub(super) fn refusals(
     let rows = list.list(REFUSALS_MAX, &source, &reason).into_iter();
     let rows = rows.map(|refusal| RefusalRow {
         at: refusal.at.0,
-        source: refusal.source.to_string(),
+        source: refusal.source.map(|source| source.to_string()),
         path: refusal.path,
         peer: refusal.peer.map(|peer| peer.to_string()),
         reason: refusal.reason.to_owned(),

@@ -71,8 +71,10 @@ fn step(now: Timestamp, row: &RefusalRow) -> Markup {
                 span.small { (layout::moment(now, row.at)) }
             }
             p.small.soft.break {
-                "To source " a href=(address(Some(&row.source), None)) { (row.source) }
-                " at " span.mono { (visible(&row.path)) }
+                @if let Some(source) = &row.source {
+                    "To source " a href=(address(Some(source), None)) { (source) } " at "
+                } @else { "To no source, at " }
+                 span.mono { (visible(&row.path)) }
                 @if let Some(peer) = &row.peer { ", from " span.mono { (peer) } }
                 @if let Some(skew) = row.skew_seconds { ", " (skew_words(skew)) }
             }

@@ -17,6 +17,10 @@ use crate::server::admin::Time;
 /// So many refusals are kept.
 pub(in crate::server) const ENTRIES_MAX: usize = 1000;
 
+/// So many of them are for paths that are no source's: these are the sender's
+/// to invent, and must not push the others out.
+const NO_SOURCE_MAX: usize = 100;
+
 /// So many bytes of them, whatever the senders wrote.
 const BYTES_MAX: usize = 1024 * 1024;
 
@@ -43,9 +47,9 @@ pub struct RefusalView {
     /// When the first one was.
     #[schema(value_type = String, format = DateTime)]
     pub(in crate::server) first_at: Time,
-    /// The source whose path it was sent to.
-    #[schema(value_type = String)]
-    pub(in crate::server) source: SourceName,
+    /// The source whose path it was sent to; null where the path is no source's.
+    #[schema(value_type = Option<String>, required)]
+    pub(in crate::server) source: Option<SourceName>,
     /// That path.
     pub(in crate::server) path: String,
     /// Who sent it; `None` where nobody can say.
@@ -101,7 +105,11 @@ impl Refusals {
             |names: &[String], name: &str| names.is_empty() || names.iter().any(|n| n == name);
         let entries = self.entries();
         let list = entries.list.iter();
-        list.filter(|one| wanted(sources, one.source.as_str()) && wanted(reasons, one.reason))
+        let of_source = |one: &RefusalView| match &one.source {
+            Some(source) => wanted(sources, source.as_str()),
+            None => sources.is_empty(),
+        };
+        list.filter(|one| of_source(one) && wanted(reasons, one.reason))
             .take(limit)
             .cloned()
             .collect()
@@ -129,7 +137,11 @@ impl Refusals {
             new.at.0 = new.at.0.max(old.at.0);
         }
         entries.bytes += bytes(&new);
+        let is_no_source = new.source.is_none();
         entries.list.push_front(new);
+        if is_no_source {
+            entries.bound_no_source();
+        }
         while entries.list.len() > ENTRIES_MAX || entries.bytes > BYTES_MAX {
             let Some(oldest) = entries.list.pop_back() else {
                 return;
@@ -140,6 +152,22 @@ impl Refusals {
 
     fn entries(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entries {
+    /// Takes out the oldest of those that are no source's, where there are too
+    /// many.
+    fn bound_no_source(&mut self) {
+        let mut of_none = self.list.iter().enumerate();
+        let too_many = of_none
+            .by_ref()
+            .filter(|(_, one)| one.source.is_none())
+            .nth(NO_SOURCE_MAX)
+            .map(|(at, _)| at);
+        if let Some(old) = too_many.and_then(|at| self.list.remove(at)) {
+            self.bytes -= bytes(&old);
+        }
     }
 }
 
@@ -174,7 +202,7 @@ mod tests {
         RefusalView {
             at,
             first_at: at,
-            source: SourceName::new("default").unwrap(),
+            source: SourceName::new("default").ok(),
             path: path.to_owned(),
             peer: "192.0.2.1".parse().ok(),
             reason: "mismatch",
@@ -228,11 +256,28 @@ mod tests {
     }
 
     #[test]
+    fn invented_paths_push_no_other_refusal_out() {
+        let list = Refusals::new();
+        list.add(view("/ims/callback", 1));
+        for number in 0..3000 {
+            let mut invented = view(&format!("/{number}"), number);
+            invented.source = None;
+            list.add(invented);
+        }
+        let found = all(&list);
+        assert_eq!(found.len(), NO_SOURCE_MAX + 1);
+        assert_eq!(found[0].path, "/2999", "the newest stay");
+        assert_eq!(found[NO_SOURCE_MAX].path, "/ims/callback");
+        let kept: usize = found.iter().map(bytes).sum();
+        assert_eq!(list.entries().bytes, kept);
+    }
+
+    #[test]
     fn sources_and_reasons_can_be_chosen() {
         let list = Refusals::new();
         list.add(view("/a", 1));
         let mut other = view("/b", 2);
-        other.source = SourceName::new("relay").unwrap();
+        other.source = SourceName::new("relay").ok();
         other.reason = "peer";
         list.add(other);
         let paths = |limit, sources: &[&str], reasons: &[&str]| -> Vec<String> {

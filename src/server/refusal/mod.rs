@@ -22,6 +22,7 @@ pub(super) use sighting::{Origin, Sighting, peer_findings, signature_findings};
 
 mod diagnostician;
 mod list;
+mod no_source;
 mod sighting;
 
 pub(super) use list::ENTRIES_MAX;
@@ -48,11 +49,13 @@ pub(super) enum Refusal {
     Peer,
     /// Its signature was used before, for another body.
     Reused(Reused),
+    /// It is signed, and its path is no source's.
+    NoSource,
 }
 
 impl Refusal {
     /// Every reason, as logs and metrics spell them.
-    pub(super) const REASONS: [&'static str; 7] = [
+    pub(super) const REASONS: [&'static str; 8] = [
         "missing",
         "repeated_header",
         "mismatch",
@@ -60,7 +63,11 @@ impl Refusal {
         "future",
         "peer",
         "reused",
+        Self::NO_SOURCE,
     ];
+
+    /// The reason that is the only one without a source.
+    pub(super) const NO_SOURCE: &'static str = "no_source";
 
     /// The refusal behind a rejection, where it is one.
     pub(super) fn of(rejection: &Rejection) -> Option<Self> {
@@ -77,6 +84,7 @@ impl Refusal {
             Self::Signature(error) => error.reason(),
             Self::Peer => "peer",
             Self::Reused(_) => "reused",
+            Self::NoSource => Self::NO_SOURCE,
         }
     }
 
@@ -92,7 +100,7 @@ impl Refusal {
     fn skew_seconds(self) -> Option<i64> {
         match self {
             Self::Signature(error) => error.skew_seconds(),
-            Self::Peer | Self::Reused(_) => None,
+            Self::Peer | Self::Reused(_) | Self::NoSource => None,
         }
     }
 }
@@ -127,12 +135,12 @@ impl RefusalLog {
     }
 
     /// Logs a refusal, or counts it for the next line of the same reason.
-    /// `peer` is `None` where the peer could not be made out. `sighting` copies
+    /// `source` is `None` where the path is no source's, `peer` where the peer could not be made out. `sighting` copies
     /// what there is of the request; it is asked for only where somebody has
     /// time to look at it.
     pub(super) fn note(
         &self,
-        source: &Source,
+        source: Option<&Source>,
         refusal: Refusal,
         peer: Option<IpAddr>,
         sighting: impl FnOnce() -> Sighting,
@@ -146,7 +154,7 @@ impl RefusalLog {
             return;
         };
         info!(
-            source = source.name().as_str(),
+            source = source.map(|source| source.name().as_str()),
             reason = refusal.reason(),
             peer = peer.map(tracing::field::display),
             skew_seconds = refusal.skew_seconds(),
@@ -155,9 +163,9 @@ impl RefusalLog {
         );
     }
 
-    fn gate(&self, source: &Source, refusal: Refusal, peer: Option<IpAddr>) -> &Throttle {
+    fn gate(&self, source: Option<&Source>, refusal: Refusal, peer: Option<IpAddr>) -> &Throttle {
         let mut hasher = self.hasher.build_hasher();
-        source.name().hash(&mut hasher);
+        source.map(Source::name).hash(&mut hasher);
         refusal.index().hash(&mut hasher);
         match peer {
             // Whoever has one address of a network has all of them.
@@ -186,6 +194,7 @@ mod tests {
                 ago: SPAN,
                 is_other_body: true,
             }),
+            Refusal::NoSource,
         ];
         for (index, refusal) in refusals.into_iter().enumerate() {
             assert_eq!(refusal.index(), index);

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use super::Refusal;
 use super::list::{Facts, RefusalView};
+use super::{Refusal, no_source};
 use crate::ingest::Source;
 use crate::request::RequestHead;
 use crate::server::TrustedProxies;
@@ -34,7 +34,8 @@ const SENTENCE_BYTES_MAX: usize = 512;
 /// A request that was turned away. Cannot be printed, since its head holds what
 /// is secret.
 pub(in crate::server) struct Sighting {
-    source: Arc<Source>,
+    /// `None` where its path is no source's.
+    source: Option<Arc<Source>>,
     refusal: Refusal,
     at: Timestamp,
     connection: IpAddr,
@@ -62,7 +63,7 @@ pub(in crate::server) struct Origin {
 
 impl Sighting {
     pub(in crate::server) fn new(
-        source: Arc<Source>,
+        source: Option<Arc<Source>>,
         refusal: Refusal,
         origin: Origin,
         head: (Uri, HeaderMap),
@@ -95,9 +96,10 @@ impl Sighting {
             uri: &self.uri,
             headers: &self.headers,
         };
-        let diagnosis = match self.refusal {
-            Refusal::Signature(error) => signature_findings(
-                &self.source,
+        let diagnosis = match (self.refusal, &self.source) {
+            (Refusal::NoSource, _) | (_, None) => no_source::findings(sources, &head, self.at),
+            (Refusal::Signature(error), Some(source)) => signature_findings(
+                source,
                 sources,
                 &RefusedRequest {
                     head,
@@ -107,14 +109,14 @@ impl Sighting {
                     others: &[],
                 },
             ),
-            Refusal::Peer => {
+            (Refusal::Peer, Some(source)) => {
                 let connection = Some(self.connection);
                 let mut found =
-                    peer_findings(&self.source, proxies, connection, self.peer, &self.headers);
-                found.extend(signature_too(&self.source, &head, self.at));
+                    peer_findings(source, proxies, connection, self.peer, &self.headers);
+                found.extend(signature_too(source, &head, self.at));
                 found
             }
-            Refusal::Reused(reused) => vec![format!(
+            (Refusal::Reused(reused), Some(_)) => vec![format!(
                 "{reused}: somebody has seen that request and sends it with a body of their own, or the sender signs once for many events"
             )],
         };
@@ -122,7 +124,7 @@ impl Sighting {
         RefusalView {
             at: Time(self.at),
             first_at: Time(self.at),
-            source: self.source.name().clone(),
+            source: self.source.as_ref().map(|source| source.name().clone()),
             path: cut(self.uri.path(), TEXT_BYTES_MAX),
             peer: self.peer,
             reason: self.refusal.reason(),

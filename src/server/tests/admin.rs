@@ -17,6 +17,7 @@ use crate::delivery::{Attempt, AttemptResult, Reason, Report, Status};
 use crate::dispatch::DispatchMetrics;
 use crate::event::Event;
 use crate::ingest::IngestMetrics;
+use crate::mns::QueueMetrics;
 use crate::request::{HandlerName, SourceName};
 use crate::server::{
     Admin, AdminConfig, AdminMetrics, AdminParts, HandlerInfo, Readiness, ServerMetrics,
@@ -59,6 +60,7 @@ impl Listener {
             clock: Arc::new(ManualClock::new(now())),
             server: ServerMetrics::new(),
             ingest: IngestMetrics::default(),
+            queues: QueueMetrics::default(),
             dispatch: DispatchMetrics::new(handlers.iter().map(|one| &one.name)),
             metrics,
             handlers,
@@ -66,6 +68,7 @@ impl Listener {
                 name: SourceName::new("default").unwrap(),
                 kind: "http",
             }],
+            disk_free_min: 1 << 30,
         };
         let admin = Admin::new(&config, parts);
         let listener = TcpListener::bind(config.listen).await.unwrap();

@@ -284,9 +284,11 @@ async fn the_numbers_are_there_before_anything_happened() {
     let minute = json!([{"minute": "2026-11-24T12:00:00.000Z", "acked": 0, "refused": 0,
         "unavailable": 0, "p50_ms": null, "p99_ms": null, "max_ms": null}]);
     assert_eq!(stats["acks"], minute, "since the start");
-    let source = json!([{"name": "default", "kind": "http", "last_event_at": null, "refusals": 0}]);
+    let source = json!([{"name": "default", "kind": "http", "last_event_at": null, "refusals": 0,
+        "skew_seconds": null, "lag_seconds": null}]);
     assert_eq!(stats["sources"], source);
-    let size = json!({"file_bytes": 4, "used_bytes": 3, "wal_bytes": 2, "disk_free_bytes": 1});
+    let size = json!({"file_bytes": 4, "used_bytes": 3, "wal_bytes": 2, "disk_free_bytes": 1,
+        "disk_free_min_bytes": 1_u64 << 30});
     assert_eq!(stats["store"], size);
     admin.archive.store(event(1, "{}"));
     let stats = admin.json("/api/stats").await;

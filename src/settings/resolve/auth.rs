@@ -12,14 +12,11 @@ use crate::request::KEPT_HEADERS;
 use crate::settings::raw::{RawAuth, RawEncoding, RawReuse, RawScheme};
 use crate::settings::secrets;
 use crate::signature::hmac_sha256::{Encoding, HmacConfig};
-use crate::signature::ims::ImsConfig;
+use crate::signature::ims::{ImsConfig, KEY_CHARS_MAX};
 use crate::signature::{ReusePolicy, SchemeConfig};
 
 /// A shorter key can be found by trying, given one signature.
 const KEY_CHARS_WARNED: usize = 16;
-
-/// The longest key that the IMS console takes.
-const IMS_KEY_CHARS_MAX: usize = 32;
 
 /// Timestamps are whole seconds, so less than one would refuse everybody.
 const TOLERANCE: Range = Range::between(Duration::from_secs(1), DAY);
@@ -64,13 +61,13 @@ fn ims(
     let tolerance = tolerance(r, &key, raw.tolerance);
     let keys = keys(r, &key, raw.keys, raw.keys_file)?;
     for (position, long) in (1..).zip(&keys) {
-        if long.expose_secret().chars().count() > IMS_KEY_CHARS_MAX {
+        if long.expose_secret().chars().count() > KEY_CHARS_MAX {
             let file = format!("{key}.keys_file");
             let inline = format!("{key}.keys");
             r.warn(
                 if r.is_written(&file) { file } else { inline },
-                format!("key {position} has more than {IMS_KEY_CHARS_MAX} characters, the most that IMS takes"),
-                "write one key a line; do two stand on one line?",
+                format!("key {position} has more than {KEY_CHARS_MAX} characters, the most that IMS takes"),
+                secrets::LONG_KEY_HINT,
             );
         }
     }

@@ -123,6 +123,10 @@ impl HmacScheme {
 }
 
 impl Scheme for HmacScheme {
+    fn signature_header(&self) -> Option<HeaderName> {
+        Some(self.header.clone())
+    }
+
     fn check_head(
         &self,
         head: &RequestHead<'_>,

@@ -30,6 +30,9 @@ pub const TIMESTAMP_HEADER: HeaderName = HeaderName::from_static("x-ice-timestam
 /// The header that carries the signature: 32 hexadecimal digits.
 pub const SIGNATURE_HEADER: HeaderName = HeaderName::from_static("x-ice-signature");
 
+/// The longest key that the IMS console takes, in characters.
+pub const KEY_CHARS_MAX: usize = 32;
+
 /// What a source with `scheme = "ims"` accepts.
 #[derive(Debug, Clone)]
 pub struct ImsConfig {
@@ -146,6 +149,10 @@ impl ImsScheme {
 }
 
 impl Scheme for ImsScheme {
+    fn signature_header(&self) -> Option<HeaderName> {
+        Some(SIGNATURE_HEADER)
+    }
+
     fn check_head(
         &self,
         head: &RequestHead<'_>,

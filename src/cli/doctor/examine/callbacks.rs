@@ -1,22 +1,17 @@
 //! What comes in: events, answers, clocks, refusals.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use super::{Finding, State, finding};
+use crate::cli::admin::answers::AckMinute;
 use crate::cli::admin::screen;
 use crate::cli::admin::when;
 use crate::cli::doctor::facts::{Api, Facts};
 use crate::cli::doctor::metrics::samples;
-
-/// Clocks further apart than this get near to what sources tolerate.
-const SKEW_SECONDS_MAX: f64 = 60.0;
-
-/// The sender gives up after 3 s; this is the last third.
-const ACK_MS_MAX: f64 = 2000.0;
-
-/// Older refusals are history.
-const REFUSALS_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
+use crate::server::thresholds::{
+    ACK_MS_MAX, ACK_P99_MS_MAX, REFUSALS_AGE_MAX, RefusalWeight, SKEW_SECONDS_MAX,
+    weight_of_refusal,
+};
 
 /// When events came last.
 pub(super) fn newest(facts: &Facts, api: &Api) -> Vec<Finding> {
@@ -57,10 +52,8 @@ pub(super) fn answers(api: &Api) -> Option<Finding> {
     const PART: &str = "answers";
     let acks = &api.stats.acks;
     let unavailable: u64 = acks.iter().map(|minute| minute.unavailable).sum();
-    let slowest = acks
-        .iter()
-        .filter_map(|minute| minute.max_ms)
-        .fold(0.0, f64::max);
+    let most = |of: fn(&AckMinute) -> Option<f64>| acks.iter().filter_map(of).reduce(f64::max);
+    let (slowest, high) = (most(|minute| minute.max_ms), most(|minute| minute.p99_ms));
     if unavailable > 0 {
         let n = screen::count(unavailable, "callback was", "callbacks were");
         let text = format!("{n} answered 503 in the last hour");
@@ -68,18 +61,28 @@ pub(super) fn answers(api: &Api) -> Option<Finding> {
             "Find out why callbacks were answered 503: a stop or start, a store that was full or slow (ims_receiver_store_commit_seconds), or too many bodies at once. What fails three times is lost.",
         ));
     }
+    if acks.is_empty() {
+        return None;
+    }
+    let Some(slowest) = slowest else {
+        let text = "no 503 in the last hour, and no signed callback to answer";
+        return Some(finding(PART, State::Note, text));
+    };
+    let disk = "Look at the store's disk: an answer took most of the sender's 3 s (ims_receiver_store_commit_seconds).";
+    if let Some(high) = high.filter(|high| *high > ACK_P99_MS_MAX) {
+        let text = format!(
+            "one in a hundred of the last hour took {high:.0} ms or more; senders give up after 3000"
+        );
+        return Some(finding(PART, State::Broken, text).advice(disk));
+    }
     if slowest > ACK_MS_MAX {
         let text = format!(
             "the slowest of the last hour took {slowest:.0} ms; senders give up after 3000"
         );
-        return Some(finding(PART, State::Look, text).advice(
-            "Look at the store's disk: an answer took most of the sender's 3 s (ims_receiver_store_commit_seconds).",
-        ));
+        return Some(finding(PART, State::Look, text).advice(disk));
     }
-    (!acks.is_empty()).then(|| {
-        let text = format!("no 503 in the last hour, the slowest took {slowest:.0} ms");
-        finding(PART, State::Good, text)
-    })
+    let text = format!("no 503 in the last hour, the slowest took {slowest:.0} ms");
+    Some(finding(PART, State::Good, text))
 }
 
 /// Our clock beside the senders'.
@@ -117,7 +120,8 @@ pub(super) fn clock(api: &Api) -> Vec<Finding> {
 pub(super) fn refusals(facts: &Facts, api: &Api) -> Vec<Finding> {
     const PART: &str = "refusals";
     type Kind<'a> = (&'a str, &'a str, String);
-    let mut kinds: BTreeMap<Kind<'_>, (u64, jiff::Timestamp)> = BTreeMap::new();
+    type Seen<'a> = (u64, jiff::Timestamp, &'a str);
+    let mut kinds: BTreeMap<Kind<'_>, Seen<'_>> = BTreeMap::new();
     for refusal in &api.refusals {
         let age = facts.now.duration_since(refusal.at);
         if age.is_positive() && age.unsigned_abs() > REFUSALS_AGE_MAX {
@@ -129,9 +133,17 @@ pub(super) fn refusals(facts: &Facts, api: &Api) -> Vec<Finding> {
             refusal.reason.as_str(),
             refusal.diagnosis.join("; "),
         );
-        let entry = kinds.entry(kind).or_insert((0, refusal.at));
+        // A source's own path says nothing; of others the last is shown, since
+        // a stranger can invent any number of them.
+        let path = match refusal.source {
+            Some(_) => "",
+            None => refusal.path.as_str(),
+        };
+        let entry = kinds.entry(kind).or_insert((0, refusal.at, path));
         entry.0 += refusal.count;
-        entry.1 = entry.1.max(refusal.at);
+        if refusal.at > entry.1 {
+            (entry.1, entry.2) = (refusal.at, path);
+        }
     }
     if kinds.is_empty() {
         return vec![finding(PART, State::Good, "none in the last day")];
@@ -142,13 +154,17 @@ pub(super) fn refusals(facts: &Facts, api: &Api) -> Vec<Finding> {
     };
     let mut found: Vec<Finding> = kinds
         .into_iter()
-        .map(|((source, reason, diagnosis), (count, last))| {
+        .map(|((source, reason, diagnosis), (count, last, path))| {
             let probably = match diagnosis.as_str() {
                 "" => String::new(),
                 diagnosis => format!(": {diagnosis}"),
             };
+            let at = match path {
+                "" => String::new(),
+                path => format!(" at {path}"),
+            };
             let text = format!(
-                "{source}: {} refused as {reason} (last: {}){probably}",
+                "{source}: {} refused as {reason}{at} (last: {}){probably}",
                 screen::number(count),
                 when::relative(last, facts.now)
             );
@@ -157,14 +173,19 @@ pub(super) fn refusals(facts: &Facts, api: &Api) -> Vec<Finding> {
             if last_event(source).is_some_and(|event| event > last) {
                 return finding(PART, State::Note, text);
             }
-            let state = match reason {
-                "missing" => State::Look,
-                _ => State::Broken,
+            let state = match weight_of_refusal(reason) {
+                RefusalWeight::Look => State::Look,
+                RefusalWeight::Bad => State::Broken,
             };
-            finding(PART, state, text).advice(format!(
-                "Compare source {source} with what is set at the sender: nothing was accepted since it refused {} as {reason}{probably}. ims-receiver explain --source {source} --request FILE tries a captured request.",
-                screen::number(count)
-            ))
+            let count = screen::number(count);
+            finding(PART, state, text).advice(match reason {
+                "no_source" => format!(
+                    "Compare the URL that is set at the sender with the path of the source (sources.NAME.path): {count} signed requests came to paths that are no source's{probably}. Their events are lost."
+                ),
+                _ => format!(
+                    "Compare source {source} with what is set at the sender: nothing was accepted since it refused {count} as {reason}{probably}. ims-receiver explain --source {source} --request FILE tries a captured request."
+                ),
+            })
         })
         .collect();
     found.sort_by_key(|finding| finding.state);

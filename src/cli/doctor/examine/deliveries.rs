@@ -1,7 +1,6 @@
 //! What goes out, and what is behind: handlers and queues.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use super::{Finding, State, finding};
 use crate::cli::admin::answers::HandlerRow;
@@ -9,12 +8,7 @@ use crate::cli::admin::screen;
 use crate::cli::admin::when;
 use crate::cli::doctor::facts::{Api, Facts};
 use crate::cli::doctor::metrics::samples;
-
-/// A delivery that waits longer than this is not just being retried.
-const PENDING_MAX: Duration = Duration::from_secs(15 * 60);
-
-/// A queue that is further behind than this is not keeping up.
-const QUEUE_LAG_SECONDS_MAX: f64 = 300.0;
+use crate::server::thresholds::{FAILURES_MIN, PENDING_MAX, QUEUE_LAG_SECONDS_MAX};
 
 /// How the handlers keep up.
 pub(super) fn handlers(facts: &Facts, api: &Api) -> Vec<Finding> {
@@ -24,6 +18,9 @@ pub(super) fn handlers(facts: &Facts, api: &Api) -> Vec<Finding> {
         let before = findings.len();
         findings.extend(dead(handler, api));
         findings.extend(waiting(handler, facts));
+        if findings.len() == before {
+            findings.extend(failing(handler));
+        }
         if findings.len() == before {
             let pending = screen::number(handler.pending);
             let text = format!("{}: {pending} pending, none dead", handler.name);
@@ -75,6 +72,18 @@ fn dead(handler: &HandlerRow, api: &Api) -> Option<Finding> {
             "{name} is not configured any more and has {dead}: configure it again and redeliver, or leave them to store.retention_dead."
         ),
     }))
+}
+
+/// A handler of which nothing works, before anything is dead or old.
+fn failing(handler: &HandlerRow) -> Option<Finding> {
+    if handler.failed < FAILURES_MIN || handler.succeeded > 0 {
+        return None;
+    }
+    let (name, failed) = (&handler.name, screen::number(handler.failed));
+    let text = format!("{name}: none of {failed} attempts since the start succeeded");
+    Some(finding("handlers", State::Look, text).advice(format!(
+        "See what {name} fails at: ims-receiver events list --handler {name} --status pending,running"
+    )))
 }
 
 /// What waits for a handler, and why.

@@ -6,15 +6,14 @@ use super::facts::{Api, Configuration, Facts};
 use crate::cli::admin::answers::StoreRow;
 use crate::cli::admin::screen;
 use crate::cli::admin::when;
+use crate::key_files;
+use crate::server::thresholds::DISK_FREE_CRITICAL;
 use crate::store::tools::Glance;
 
 mod callbacks;
 mod deliveries;
 #[cfg(test)]
 mod tests;
-
-/// With less the store soon takes nothing any more.
-const DISK_FREE_CRITICAL: u64 = 128 << 20;
 
 /// How much something matters; the first needs somebody most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -107,7 +106,7 @@ fn configuration(facts: &Facts) -> Vec<Finding> {
             findings.extend(warnings);
             findings
         }
-        Configuration::Broken(problems) => {
+        Configuration::Broken { path, problems } => {
             let state = match facts.live {
                 Ok(()) => State::Broken,
                 Err(_) => State::Critical,
@@ -116,8 +115,10 @@ fn configuration(facts: &Facts) -> Vec<Finding> {
                 .iter()
                 .map(|line| finding(PART, state, line))
                 .collect();
-            let first = findings.first_mut();
-            if let Some(first) = first {
+            if let Some(first) = findings.first_mut() {
+                if let Some(path) = path {
+                    first.text = format!("{}: {}", path.display(), first.text);
+                }
                 first.advice = Some(
                     "Mend the configuration, no start takes it as it is: ims-receiver check lists every problem with what to do.".to_owned(),
                 );
@@ -176,11 +177,20 @@ fn service(facts: &Facts) -> Vec<Finding> {
                 .advice(format!("Make the service ready again: {reasons}. Until then callbacks are answered 503 and lost after the sender's third try.")),
         );
     }
-    findings.extend(troubles.into_iter().map(|line| {
-        finding("queues", State::Broken, line)
-            .advice(format!("Look at {line}: endpoint, queue name and credentials. Messages wait in the queue meanwhile, until it drops them."))
-    }));
+    findings.extend(troubles.into_iter().map(|line| trouble(line)));
     findings
+}
+
+/// What is wrong with one source.
+fn trouble(line: &str) -> Finding {
+    if line.contains(key_files::TROUBLE) {
+        return finding("keys", State::Broken, line).advice(format!(
+            "Mend the file of keys, for {line}. Until then a changed key does not arrive, and the next start fails."
+        ));
+    }
+    finding("queues", State::Broken, line).advice(format!(
+        "Look at {line}: endpoint, queue name and credentials. Messages wait in the queue meanwhile, until it drops them."
+    ))
 }
 
 fn public(facts: &Facts) -> Option<Finding> {
@@ -219,7 +229,7 @@ fn store(facts: &Facts, store: &StoreRow) -> Finding {
     let free = store.disk_free_bytes;
     let state = match free {
         free if free < DISK_FREE_CRITICAL => State::Critical,
-        free if free < facts.disk_free_min => State::Broken,
+        free if free < store.disk_free_min_bytes.unwrap_or(facts.disk_free_min) => State::Broken,
         _ => State::Good,
     };
     let found = finding("store", state, sizes(store));
@@ -274,6 +284,7 @@ fn at_rest(facts: &Facts, glance: &Glance) -> Vec<Finding> {
         used_bytes: Some(size.used_bytes),
         wal_bytes: size.wal_bytes,
         disk_free_bytes: size.disk_free_bytes,
+        disk_free_min_bytes: None,
     };
     let mut findings = vec![store(facts, &row)];
     findings.push(match glance.newest {

@@ -184,6 +184,37 @@ fn refusals_count_where_nothing_got_through_since() {
 }
 
 #[test]
+fn invented_paths_are_one_finding_and_what_answers_slowly_is_bad() {
+    let mut api = api();
+    let refusal = |number: u32| {
+        json!({ "at": format!("2026-11-24T16:{number}:00Z"), "source": null,
+                "path": format!("/{number}"), "reason": "no_source",
+                "diagnosis": ["no source has this path"], "count": 1 })
+    };
+    api["refusals"] = (10..50).map(refusal).collect();
+    let said = "no source: 40 refused as no_source at /49, the last 11 min ago";
+    only(&api, "", State::Look, said);
+    api["refusals"] = json!([]);
+    api["stats"]["acks"] = json!([{ "p99_ms": 1500.0, "max_ms": 1600.0 }]);
+    only(&api, "", State::Broken, "1500 ms or more");
+    api["stats"]["acks"] = json!([{ "p99_ms": 20.0, "max_ms": 30.0 }]);
+    api["handlers"][0]["failed"] = json!(9);
+    only(&api, "", State::Look, "none of 9 attempts");
+    api["handlers"][0]["succeeded"] = json!(1);
+    assert!(attention(&facts(&api, "")).is_empty());
+    // The service's own setting counts, wherever one asks from.
+    api["stats"]["store"]["disk_free_min_bytes"] = json!(60_000_000_000_u64);
+    only(&api, "", State::Broken, "Make room");
+    let keys = format!("sources.a: {} since 2026: x", crate::key_files::TROUBLE);
+    let mut of_keys = facts(&self::api(), "");
+    of_keys.ready = Some((true, vec!["ready".to_owned(), keys]));
+    let found = attention(&of_keys);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert_eq!(found[0].0, State::Broken);
+    assert!(found[0].1.starts_with("keys: sources.a: "), "{found:#?}");
+}
+
+#[test]
 fn reasons_of_the_dead_are_counted_for_each_handler() {
     let mut api = api();
     api["handlers"][0]["dead"] = json!(3);
