@@ -58,26 +58,37 @@ pub const LOOKS: [Look; 4] = [
     },
 ];
 
+/// Starts the driver, which answers no port where another process was given
+/// the same one between its IPv4 and its IPv6 socket.
+fn start_driver() -> Option<(Child, u16)> {
+    let mut driver = Command::new("chromedriver")
+        .arg("--port=0")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("tests/run installs chromium-driver");
+    let stdout = driver.stdout.take().expect("it is piped");
+    let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
+    let port: Option<u16> = lines.find_map(|line| {
+        let rest = line.split_once("successfully on port ")?.1;
+        rest.trim_end_matches('.').parse().ok()
+    });
+    let Some(port) = port else {
+        driver.wait().expect("it has ended");
+        return None;
+    };
+    // What it says later is read, so that it never waits for a reader.
+    std::thread::spawn(move || lines.for_each(drop));
+    Some((driver, port))
+}
+
 impl Browser {
     /// Opens a window.
     pub fn open() -> Self {
         let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("tests/run installs chromium-driver");
-        let stdout = driver.stdout.take().expect("it is piped");
-        let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
-        let port: u16 = lines
-            .find_map(|line| {
-                let rest = line.split_once("successfully on port ")?.1;
-                rest.trim_end_matches('.').parse().ok()
-            })
+        let (driver, port) = (0..5)
+            .find_map(|_| start_driver())
             .expect("the driver names its port");
-        // What it says later is read, so that it never waits for a reader.
-        std::thread::spawn(move || lines.for_each(drop));
         let runtime = Runtime::new().expect("a runtime");
         let capabilities = json!({
             "goog:chromeOptions": {"args": [

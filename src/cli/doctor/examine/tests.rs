@@ -192,7 +192,7 @@ fn invented_paths_are_one_finding_and_what_answers_slowly_is_bad() {
                 "diagnosis": ["no source has this path"], "count": 1 })
     };
     api["refusals"] = (10..50).map(refusal).collect();
-    let said = "no source: 40 refused as no_source at /49, the last 11 min ago";
+    let said = "no source: 40 refused as no_source at /49 (last: 11 min ago)";
     only(&api, "", State::Look, said);
     api["refusals"] = json!([]);
     api["stats"]["acks"] = json!([{ "p99_ms": 1500.0, "max_ms": 1600.0 }]);
