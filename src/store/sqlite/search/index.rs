@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
@@ -73,6 +73,10 @@ pub struct Index {
     pub hold: Arc<AtomicBool>,
     /// The number of the file that is in use; 0 while there is none.
     generation: AtomicU64,
+    /// Held by every search that looks into the file. A file that is removed
+    /// under a reader is worse than none: SQLite would take the journal of the
+    /// next one for its own, play it back, and answer from the mixture.
+    in_use: RwLock<()>,
     /// Counts the files that were made or found.
     files: AtomicU64,
     /// Counts the times that the store's file was opened afresh.
@@ -91,6 +95,7 @@ impl Index {
             clock,
             hold: Arc::default(),
             generation: AtomicU64::new(0),
+            in_use: RwLock::default(),
             files: AtomicU64::new(0),
             store_generation: AtomicU64::new(0),
             awake: AtomicBool::new(false),
@@ -105,6 +110,12 @@ impl Index {
             .expect("nothing that can panic runs under the lock")
     }
 
+    /// Keeps the file where it is. Ask for its generation under it.
+    pub fn using(&self) -> RwLockReadGuard<'_, ()> {
+        // There is nothing that a panic could leave half changed.
+        self.in_use.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Which file there is; 0 while there is none.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
@@ -116,8 +127,10 @@ impl Index {
         self.generation.store(number, Ordering::Release);
     }
 
-    /// Tells the searches that there is no file to look at.
+    /// Tells the searches that there is no file to look at, and waits for those
+    /// that do. To be called before the file is removed.
     pub fn closed(&self) {
+        let _unused = self.in_use.write().unwrap_or_else(PoisonError::into_inner);
         self.generation.store(0, Ordering::Release);
     }
 

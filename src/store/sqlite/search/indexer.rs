@@ -199,6 +199,7 @@ impl Work {
         let again = self.failed;
         self.failed = true;
         if file::is_damage(error) && !again {
+            self.index.closed();
             file::remove(&self.index.path);
         } else {
             self.index.sleep_after_error(PAUSE_AFTER_ERROR);

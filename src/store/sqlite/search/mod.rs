@@ -177,7 +177,9 @@ impl Desk {
         &mut self,
         search: impl Fn(&Connection, Option<&Connection>) -> Result<T, Failure>,
     ) -> Result<T, StoreError> {
-        let attempt = |desk: &mut Self, with_index| {
+        let index = Arc::clone(&self.index);
+        let attempt = |desk: &mut Self, with_index: bool| {
+            let _using = with_index.then(|| index.using());
             let (store, file) = desk.open(with_index)?;
             search(store, file)
         };

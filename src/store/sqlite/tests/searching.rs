@@ -37,12 +37,17 @@ async fn search(h: &Harness<Sqlite>, media_id: &str) -> Vec<EventId> {
         media_id: Some(media_id.to_owned()),
         ..EventFilter::default()
     };
-    let page = Page {
-        limit: 10,
-        after: None,
-    };
-    let found = h.archive.events(&filter, page).await.unwrap();
-    found.events.iter().map(|event| event.id).collect()
+    let (mut ids, mut after) = (Vec::new(), None);
+    // Without the index a search may take more than one page's time.
+    loop {
+        let page = Page { limit: 10, after };
+        let found = h.archive.events(&filter, page).await.unwrap();
+        ids.extend(found.events.iter().map(|event| event.id));
+        after = found.next;
+        if after.is_none() {
+            return ids;
+        }
+    }
 }
 
 /// Waits until the index knows so many events, and has closed its batch.
