@@ -1,12 +1,12 @@
 //! What the callback endpoint answered in each minute of the last day, for
 //! people to look at: how many, how fast.
 //!
-//! Fixed memory, and a few relaxed additions for each answer: Prometheus keeps
+//! Bounded memory, and a few relaxed additions for each answer: Prometheus keeps
 //! the history of those who have one; this is for those who look right now.
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -42,7 +42,8 @@ struct Minute {
     refused: AtomicU64,
     unavailable: AtomicU64,
     micros_max: AtomicU64,
-    buckets: [AtomicU32; BUCKETS],
+    /// Made at the first latency of this place: a day of them is 1.6 MB.
+    buckets: OnceLock<Box<[AtomicU32]>>,
 }
 
 /// What an answer of the callback endpoint was.
@@ -101,7 +102,7 @@ impl Activity {
     pub fn observe(&self, now: Timestamp, took: Duration) {
         let minute = self.minute(now);
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        minute.buckets[bucket(micros)].fetch_add(1, Relaxed);
+        minute.buckets()[bucket(micros)].fetch_add(1, Relaxed);
         minute.micros_max.fetch_max(micros, Relaxed);
     }
 
@@ -156,8 +157,13 @@ impl Minute {
             refused: AtomicU64::new(0),
             unavailable: AtomicU64::new(0),
             micros_max: AtomicU64::new(0),
-            buckets: [const { AtomicU32::new(0) }; BUCKETS],
+            buckets: OnceLock::new(),
         }
+    }
+
+    fn buckets(&self) -> &[AtomicU32] {
+        let made = || (0..BUCKETS).map(|_| AtomicU32::new(0)).collect();
+        self.buckets.get_or_init(made)
     }
 
     fn clear(&self) {
@@ -169,7 +175,7 @@ impl Minute {
         ] {
             counter.store(0, Relaxed);
         }
-        for bucket in &self.buckets {
+        for bucket in self.buckets.get().into_iter().flatten() {
             bucket.store(0, Relaxed);
         }
     }
@@ -192,7 +198,9 @@ impl Minute {
         activity.unavailable = self.unavailable.load(Relaxed);
         let counts: Vec<u64> = self
             .buckets
-            .iter()
+            .get()
+            .into_iter()
+            .flatten()
             .map(|bucket| u64::from(bucket.load(Relaxed)))
             .collect();
         let observed: u64 = counts.iter().sum();

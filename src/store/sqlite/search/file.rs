@@ -155,7 +155,8 @@ fn set_up(connection: &Connection) -> Result<()> {
     connection.pragma_update(None, "journal_mode", "truncate")?;
     connection.pragma_update(None, "synchronous", "off")?;
     connection.pragma_update(None, "temp_store", "memory")?;
-    connection.pragma_update(None, "cache_size", -16_384)?;
+    // Holds what a batch changes: the newest segment, and the end of each kind.
+    connection.pragma_update(None, "cache_size", -8192)?;
     // A batch is written at its commit and no earlier: searches wait meanwhile.
     connection.pragma_update(None, "cache_spill", "off")?;
     connection.set_prepared_statement_cache_capacity(32);

@@ -13,8 +13,9 @@ use super::file::{self, segment_of};
 use super::index::{Entry, Removed};
 
 /// Rows of one batch. Searches wait while its pages are written, and a stop
-/// waits for its end.
-const BATCH_ROWS: u32 = bound(2048, 16) as u32;
+/// waits for its end; but each batch writes nearly every page of the newest
+/// segment, so that small ones cost the acks beside them their processor.
+const BATCH_ROWS: u32 = bound(8192, 16) as u32;
 
 /// Combinations of source, type and outcome that get a number of their own.
 /// The types that come after these share one per source and outcome.
