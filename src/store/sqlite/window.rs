@@ -211,6 +211,10 @@ pub fn rebuild(
         let id = Uuid::from_bytes(row.get(0)?);
         window.push(row.get(1)?, row.get(2)?, Ids::time(id));
     }
+    drop(found);
+    drop(statement);
+    // Those pages were read once and are not asked for again.
+    connection.execute_batch("PRAGMA shrink_memory")?;
     Ok(window)
 }
 
